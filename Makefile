@@ -1,0 +1,58 @@
+# One command for each habit. `make demo` and `make test` set up all they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+UV := .venv-uv/bin/uv
+BIN := .venv/bin
+LABEL_STUDIO := .venv-label-studio/bin/label-studio
+
+.PHONY: demo test test-fast lint format lock clean
+
+demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
+	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
+
+test: lint .venv-label-studio/.installed  ## Lint, types, unit tests and the loop in a real Label Studio
+	A2LC_TEST_LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest
+
+test-fast: .venv/.dev  ## Without the tests that start Label Studio
+	$(BIN)/pytest -m "not e2e"
+
+lint: .venv/.dev  ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev  ## Put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(UV)  ## Pin every package again, from pyproject.toml
+	./scripts/lock.sh $(UV)
+
+clean:  ## Remove the environments and caches
+	rm -rf .venv .venv-uv .venv-label-studio .cache .mypy_cache .ruff_cache .pytest_cache
+
+# A virtual environment needs ensurepip, which some distributions leave out; uv itself needs only pip.
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv .venv-uv 2>/dev/null || $(PYTHON) -m pip install -q --prefix .venv-uv uv==$(UV_VERSION) \
+		|| { echo "python3-venv or pip is needed: apt-get install python3-venv"; exit 1; }
+	@test -x $(UV) || .venv-uv/bin/pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.installed: $(UV) requirements.txt pyproject.toml
+	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
+	$(UV) pip install -q --python $(BIN)/python --no-deps -r requirements.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.installed requirements-dev.txt
+	$(UV) pip install -q --python $(BIN)/python --no-deps -r requirements-dev.txt
+	@touch $@
+
+# Label Studio pins older redis and rq than this program wants, so it lives in an environment of its own.
+.venv-label-studio/.installed: $(UV) requirements-label-studio.txt
+	@test -x .venv-label-studio/bin/python || $(UV) venv -q --python $(PYTHON) .venv-label-studio
+	$(UV) pip install -q --python .venv-label-studio/bin/python --no-deps -r requirements-label-studio.txt
+	@touch $@

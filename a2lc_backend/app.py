@@ -1,0 +1,211 @@
+"""The web server: Label Studio's contract for ML backends, and an API for rounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+from fastapi import Body, FastAPI, HTTPException, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from a2lc_backend import __version__
+from a2lc_backend.jobs import ThreadJobs
+from a2lc_backend.label_studio import FOLLOWS
+from a2lc_backend.regions import LabelConfig, LabelConfigError, parse_label_config
+from a2lc_backend.rounds.report import round_report
+from a2lc_backend.service import Service, TaskRequest
+
+_PROJECT = re.compile(r"(\d+)(\.\d+)?")
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class SetupRequest(_Lenient):
+    """What Label Studio sends when it looks at the backend; `project` is "<id>.<time of creation>"."""
+
+    project: str = ""
+    schema_: str = Field("", alias="schema")
+
+
+class PredictRequest(_Lenient):
+    """Tasks that Label Studio wants predictions for."""
+
+    tasks: list[dict[str, Any]]
+    project: str | None = None
+    label_config: str = ""
+
+
+class NextRound(BaseModel):
+    """Asks for the next round of a project."""
+
+    budget: int | None = Field(None, ge=1, description="masks to queue; the project's setting if not given")
+
+
+class Metrics:
+    """Prometheus figures of the process; rounds and queues are read from the ledger when they are asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._registry = CollectorRegistry()
+        self.requests = Counter("a2lc_requests_total", "Requests answered", ["endpoint"], registry=self._registry)
+        self.seconds = Histogram("a2lc_request_seconds", "Time to answer", ["endpoint"], registry=self._registry)
+        labels = ["project"]
+        self._rounds = Gauge("a2lc_rounds", "Rounds of a project", [*labels, "status"], registry=self._registry)
+        self._queue = Gauge("a2lc_queued_masks", "Masks in the review queue", labels, registry=self._registry)
+        self._human = Gauge("a2lc_human_corrections", "Masks people decided", labels, registry=self._registry)
+        self._auto = Gauge("a2lc_auto_corrections", "Masks the last round changed", labels, registry=self._registry)
+        self._phase = Gauge(
+            "a2lc_phase_seconds", "Duration of the last round's phases", [*labels, "phase"], registry=self._registry
+        )
+
+    def render(self) -> bytes:
+        """The figures in Prometheus' text format."""
+        ledger = self._service.ledger
+        for project in ledger.projects():
+            rounds = ledger.rounds(project.id)
+            for status in ("running", "done", "failed"):
+                self._rounds.labels(project.id, status).set(sum(item.status == status for item in rounds))
+            self._human.labels(project.id).set(len(ledger.corrections(project.id)))
+            last = ledger.last_done(project.id)
+            if last is None:
+                continue
+            self._queue.labels(project.id).set(len(ledger.queries(project.id, last.number)))
+            self._auto.labels(project.id).set(len(ledger.auto_corrections(project.id, last.number)))
+            for phase in ledger.phases(project.id, last.number):
+                self._phase.labels(project.id, phase.name).set(max(phase.ended - phase.started, 0.0))
+        return generate_latest(self._registry)
+
+
+def create_app(service: Service) -> FastAPI:
+    """Build the web server.
+
+    Args:
+        service: does the work; it is closed when the server ends.
+    """
+    jobs = ThreadJobs(service)
+    metrics = Metrics(service)
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        jobs.start()
+        yield
+        jobs.stop()
+        service.close()
+
+    app = FastAPI(title="A²LC for Label Studio", version=__version__, lifespan=life)
+    _add_contract(app, service, jobs, metrics)
+    _add_rounds(app, service, jobs)
+    return app
+
+
+def _add_contract(app: FastAPI, service: Service, jobs: ThreadJobs, metrics: Metrics) -> None:
+    """What Label Studio 1.23 calls."""
+
+    @app.get("/health", tags=["Label Studio"])
+    def health() -> dict[str, str]:
+        """Answers while the program can run rounds."""
+        if not jobs.alive:
+            raise HTTPException(503, "the thread that runs rounds has ended; restart the program")
+        return {"status": "UP", "model_class": "A2LC"}
+
+    @app.post("/setup", tags=["Label Studio"])
+    def setup(request: SetupRequest) -> dict[str, str]:
+        """Says which model version holds; changes nothing."""
+        with metrics.seconds.labels("setup").time():
+            metrics.requests.labels("setup").inc()
+            project_id = _project_id(request.project)
+            return {"model_version": service.version(project_id) if project_id else "a2lc"}
+
+    @app.get("/versions", tags=["Label Studio"])
+    def versions(project: int | None = None) -> dict[str, list[str]]:
+        """Model versions of the finished rounds."""
+        projects = [project] if project is not None else [item.id for item in service.ledger.projects()]
+        found = [record.version for item in projects for record in service.ledger.rounds(item) if record.version]
+        return {"versions": found}
+
+    @app.post("/predict", tags=["Label Studio"])
+    def predict(request: PredictRequest) -> dict[str, list[dict[str, Any]]]:
+        """Masks and labels of tasks, from the store or proposed within the deadline."""
+        with metrics.seconds.labels("predict").time():
+            metrics.requests.labels("predict").inc()
+            project_id = _project_id(request.project or "") or _project_of(request.tasks)
+            if not project_id:
+                raise HTTPException(422, "the request names no project; call it from Label Studio 1.23 or newer")
+            try:
+                config = _config(request.label_config) if request.label_config else service.platform(project_id).config
+            except LabelConfigError as error:
+                raise HTTPException(422, str(error)) from error
+            requests = [_task_request(task, config) for task in request.tasks]
+            return {"results": service.predict(project_id, requests, config, service.settings.predict_deadline)}
+
+    @app.post("/webhook", tags=["Label Studio"])
+    def webhook(event: dict[str, Any] = Body()) -> dict[str, str]:  # noqa: B008 - FastAPI's way
+        """Persists what Label Studio reports, then answers; Start Training begins the next round."""
+        with metrics.seconds.labels("webhook").time():
+            metrics.requests.labels("webhook").inc()
+            action, project = event.get("action"), event.get("project")
+            project_id = project.get("id") if isinstance(project, dict) else project
+            if not isinstance(action, str) or not isinstance(project_id, int):
+                raise HTTPException(422, "a webhook of Label Studio has `action` and `project.id`")
+            service.ledger.add_event(action[:64], project_id)
+            jobs.handle_events()
+            return {"status": "persisted"}
+
+    @app.get("/metrics", tags=["Operation"])
+    def prometheus() -> Response:
+        """Figures for Prometheus."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_rounds(app: FastAPI, service: Service, jobs: ThreadJobs) -> None:
+    """What the command line and other programs call."""
+
+    @app.get("/api/projects/{project_id}/rounds", tags=["Rounds"])
+    def rounds(project_id: int) -> list[dict[str, Any]]:
+        """Every round of a project, first to last."""
+        return [asdict(record) for record in service.ledger.rounds(project_id)]
+
+    @app.get("/api/projects/{project_id}/rounds/{number}", tags=["Rounds"])
+    def show(project_id: int, number: int) -> dict[str, Any]:
+        """A round with its phases, problems and changes by class."""
+        try:
+            return asdict(round_report(service.ledger, project_id, number))
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from error
+
+    @app.post("/api/projects/{project_id}/rounds", status_code=202, tags=["Rounds"])
+    def next_round(project_id: int, request: NextRound) -> dict[str, Any]:
+        """Begin the next round; the one that is running is answered instead."""
+        return asdict(jobs.next_round(project_id, request.budget))
+
+
+def _project_id(text: str) -> int:
+    """Project of "7.1795330662" or "7"; 0 for anything else."""
+    match = _PROJECT.fullmatch(text)
+    return int(match[1]) if match else 0
+
+
+def _project_of(tasks: list[dict[str, Any]]) -> int:
+    owner = tasks[0].get("project") if tasks else None
+    return owner if isinstance(owner, int) else 0
+
+
+def _task_request(task: dict[str, Any], config: LabelConfig) -> TaskRequest:
+    data = task.get("data")
+    task_id = task.get("id")
+    if not isinstance(data, dict) or not isinstance(task_id, int):
+        raise HTTPException(422, "every task has an `id` and `data`")
+    source = data.get(FOLLOWS)
+    return TaskRequest(source if isinstance(source, int) else task_id, str(data.get(config.image_key, "")))
+
+
+@lru_cache(maxsize=64)
+def _config(xml: str) -> LabelConfig:
+    return parse_label_config(xml)

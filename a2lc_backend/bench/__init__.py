@@ -1,0 +1,1 @@
+"""World folders, an oracle annotator, and the methods compared on them."""

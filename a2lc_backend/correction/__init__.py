@@ -1,0 +1,156 @@
+"""ψ, the corrector: learns from the masks people corrected and proposes labels for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc_backend.masks import IGNORE
+
+CorrectorName = Literal["boosted", "paper", "none"]
+
+
+@dataclass(frozen=True)
+class MaskTable:
+    """Every mask of a project that has a soft label, one row a mask.
+
+    Attributes:
+        features: (N, F) float32 from `features.mask_features`.
+        soft_labels: (N, C) float64 mean soft label of each mask.
+        first_labels: (N,) int64 label each mask was born with, `IGNORE` if none.
+        current_labels: (N,) int64 label each mask holds before this correction, `IGNORE` if none.
+        human_labels: (N,) int64 label a person gave, `IGNORE` for a mask no person has corrected.
+        fresh: (N,) bool, True where a person gave the label this round.
+    """
+
+    features: NDArray[np.float32]
+    soft_labels: NDArray[np.float64]
+    first_labels: NDArray[np.int64]
+    current_labels: NDArray[np.int64]
+    human_labels: NDArray[np.int64]
+    fresh: NDArray[np.bool_]
+
+    @property
+    def human(self) -> NDArray[np.bool_]:
+        """(N,) bool, True for a mask that a person has corrected."""
+        return np.asarray(self.human_labels != IGNORE, np.bool_)
+
+    @property
+    def base_labels(self) -> NDArray[np.int64]:
+        """(N,) first labels under human labels: what holds when nothing is corrected automatically."""
+        return np.where(self.human, self.human_labels, self.first_labels)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """What a corrector makes of a mask table.
+
+    Attributes:
+        labels: (N,) int64 label of each mask after correction; a mask a person corrected keeps the person's label.
+        confidence: (N,) float64 the corrector's probability of that label; 1 for a person's label.
+        guess: (N,) int64 the class the corrector believes in most, applied or not; `IGNORE` where it has no opinion.
+        note: why nothing was corrected, in words; empty when the corrector spoke.
+    """
+
+    labels: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    guess: NDArray[np.int64]
+    note: str = ""
+
+    @classmethod
+    def nothing(cls, labels: NDArray[np.int64], human: NDArray[np.bool_], note: str) -> Corrected:
+        """The result of a corrector that holds back."""
+        return cls(labels, human.astype(np.float64), np.full(len(labels), IGNORE, np.int64), note)
+
+
+class Corrector(Protocol):
+    """Learns from the human-corrected rows of a table and relabels the others."""
+
+    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
+        """Return the labels after correction, (N,); deterministic for a seed."""
+        ...
+
+
+def select_corrections(
+    probabilities: NDArray[np.float64],
+    current_labels: NDArray[np.int64],
+    class_counts: NDArray[np.int64],
+    human_corrected: NDArray[np.bool_],
+    tau: float,
+    alpha: float = 0.5,
+) -> NDArray[np.int64]:
+    """The paper's criteria for an automatic correction.
+
+    J1: max_c ψ(c; m) ≥ τ. J2: the predicted class is not among the rarest share α (rounded down) of the classes people
+    gave, and people gave it. J3: the present label is not the rarest class people gave.
+
+    Args:
+        probabilities: (N, C) output of the corrector, rows sum to 1.
+        current_labels: (N,) class ids.
+        class_counts: (C,) masks that people gave each class.
+        human_corrected: (N,) bool, True where a person corrected the mask.
+        tau: least probability, 0 to 1.
+        alpha: share of rare classes left alone, 0 to 1.
+
+    Returns:
+        (n,) int64, ascending indices of masks that pass, were not corrected by a person and would change label.
+
+    Raises:
+        ValueError: for shapes that do not agree or a share outside 0 to 1.
+    """
+    if probabilities.shape != (len(current_labels), len(class_counts)) or len(human_corrected) != len(current_labels):
+        raise ValueError(
+            f"probabilities {probabilities.shape} do not fit {len(current_labels)} masks of {len(class_counts)} classes"
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it is a share between 0 and 1")
+    given = np.flatnonzero(class_counts > 0)
+    if given.size == 0 or len(current_labels) == 0:
+        return np.empty(0, np.int64)
+    rarest_first = given[np.argsort(class_counts[given], kind="stable")]
+    trusted = rarest_first[int(alpha * len(rarest_first)) :]
+    predicted = probabilities.argmax(1)
+    passes = (
+        (probabilities.max(1) >= tau)
+        & np.isin(predicted, trusted)
+        & (current_labels != rarest_first[0])
+        & (predicted != current_labels)
+        & ~human_corrected
+    )
+    return np.flatnonzero(passes).astype(np.int64)
+
+
+class NoCorrector:
+    """Leaves every label to people."""
+
+    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
+        """Return the first labels under the human ones."""
+        return Corrected.nothing(table.base_labels, table.human, "the project has no corrector")
+
+
+def make_corrector(name: CorrectorName) -> Corrector:
+    """Build a corrector by name, importing its library only now.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    builders: dict[str, Callable[[], Corrector]] = {"boosted": _boosted, "paper": _paper, "none": NoCorrector}
+    if name not in builders:
+        raise ValueError(f"no corrector is called {name!r}; choose one of {', '.join(builders)}")
+    return builders[name]()
+
+
+def _boosted() -> Corrector:
+    from a2lc_backend.correction.boosted import BoostedCorrector  # noqa: PLC0415
+
+    return BoostedCorrector()
+
+
+def _paper() -> Corrector:
+    from a2lc_backend.correction.paper import PaperCorrector  # noqa: PLC0415
+
+    return PaperCorrector()

@@ -1,0 +1,73 @@
+"""The paper's label correction module (LCM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from a2lc_backend.correction import Corrected, MaskTable, select_corrections
+
+TAU_SCHEDULE = (0.99, 0.99, 0.999, 0.9999, 0.9999999)
+"""Least confidence τ of an automatic correction in rounds 1, 2, …; the last holds from then on (A²LC)."""
+
+
+@dataclass(frozen=True)
+class PaperCorrector:
+    """An MLP C→256→128→64→C on mean soft labels, trained on the masks people corrected this round.
+
+    Class-balanced cross-entropy on logits. (The published code puts a softmax before the cross-entropy, which
+    saturates its confidence; this follows the paper.)
+
+    Attributes:
+        alpha: share of rare classes left alone (J2).
+        epochs: passes over the training masks.
+        learning_rate: of Adam.
+    """
+
+    alpha: float = 0.5
+    epochs: int = 200
+    learning_rate: float = 1e-3
+
+    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
+        """Apply J1–J3 to the current labels; earlier automatic corrections stay."""
+        labels = np.where(table.human, table.human_labels, table.current_labels)
+        rows = np.flatnonzero(table.fresh)
+        if len(rows) == 0:
+            return Corrected.nothing(labels, table.human, "no mask was corrected by a person this round")
+        probabilities = self._fit_predict(table, rows, classes, seed)
+        counts = np.bincount(table.human_labels[rows], minlength=classes)[:classes]
+        tau = TAU_SCHEDULE[min(max(round_number, 1), len(TAU_SCHEDULE)) - 1]
+        chosen = select_corrections(probabilities, labels, counts, table.human, tau, self.alpha)
+        guess = probabilities.argmax(1).astype(np.int64)
+        labels[chosen] = guess[chosen]
+        # A label that the corrector left unchanged, or an unlabelled mask, has what ψ gives it.
+        confidence = np.take_along_axis(probabilities, np.minimum(labels, classes - 1)[:, None], 1)[:, 0]
+        return Corrected(labels, np.where(table.human, 1.0, confidence), guess)
+
+    def _fit_predict(self, table: MaskTable, rows: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.float64]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            sizes = (classes, 256, 128, 64, classes)
+            layers: list[nn.Module] = []
+            for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+                layers += [nn.Linear(fan_in, fan_out)] + ([nn.ReLU()] if index < len(sizes) - 2 else [])
+            model = nn.Sequential(*layers)
+            inputs = torch.from_numpy(table.soft_labels.astype(np.float32))
+            targets = torch.from_numpy(table.human_labels[rows])
+            counts = torch.bincount(targets, minlength=classes).float()
+            weight = torch.where(counts > 0, len(rows) / (counts.clamp(min=1) * (counts > 0).sum()), 0.0)
+            loss_function = nn.CrossEntropyLoss(weight=weight)
+            optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
+            for _ in range(self.epochs):
+                for batch in torch.split(torch.randperm(len(rows)), 64):
+                    optimizer.zero_grad()
+                    loss_function(model(inputs[rows][batch]), targets[batch]).backward()
+                    optimizer.step()
+            with torch.no_grad():
+                probabilities: NDArray[np.float64] = torch.softmax(model(inputs).double(), 1).numpy()
+        return probabilities

@@ -1,0 +1,93 @@
+"""One client of the SDK, and errors that name the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+
+from a2lc_backend.rounds.platform import PlatformError
+
+TIMEOUT_SECONDS = 120.0
+
+
+class LabelStudioError(PlatformError):
+    """Label Studio refused or could not be reached; the message names the mend."""
+
+
+class LabelStudioUnauthorizedError(LabelStudioError):
+    """The token was refused."""
+
+
+def open_client(url: str, api_key: str) -> LabelStudio:
+    """Make a client; no request is sent yet.
+
+    Args:
+        url: address of Label Studio.
+        api_key: a personal access token, or a legacy token where the organisation allows those.
+
+    Raises:
+        LabelStudioUnauthorizedError: if there is no token.
+    """
+    if not api_key:
+        raise LabelStudioUnauthorizedError(
+            "no token for Label Studio; set LABEL_STUDIO_API_KEY to a personal access token "
+            f"({url}/user/account, Personal Access Token)"
+        )
+    connections = httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True)
+    return LabelStudio(base_url=url.rstrip("/"), api_key=api_key, httpx_client=connections)
+
+
+def close_client(client: LabelStudio) -> None:
+    """Close a client's connections; the SDK itself never does."""
+    client._client_wrapper.httpx_client.httpx_client.close()
+
+
+def status_of(error: ApiError) -> int:
+    """HTTP status of an SDK error, 0 if it has none."""
+    return error.status_code or 0
+
+
+@contextmanager
+def explained(url: str, what: str) -> Iterator[None]:
+    """Turn the SDK's errors into ones that name the mend.
+
+    Args:
+        url: address of Label Studio.
+        what: was being done, such as "reading project 7".
+
+    Raises:
+        LabelStudioUnauthorizedError: for 401 and 403.
+        LabelStudioError: for any other refusal, and when there is no answer.
+    """
+    try:
+        yield
+    except ApiError as error:
+        status = status_of(error)
+        if status == 401:
+            raise LabelStudioUnauthorizedError(
+                f"{what}: 401 from {url}; set LABEL_STUDIO_API_KEY to a personal access token, "
+                "or turn on legacy tokens for the organisation"
+            ) from error
+        if status == 403:
+            raise LabelStudioUnauthorizedError(
+                f"{what}: 403 from {url}; the token's user may not do this: use the token of a project member"
+            ) from error
+        if status == 404:
+            raise LabelStudioError(f"{what}: Label Studio at {url} has no such thing (404); check the id") from error
+        raise LabelStudioError(f"{what}: {status or 'no status'} from {url}: {_detail(error)}") from error
+    except httpx.HTTPError as error:
+        raise LabelStudioError(
+            f"{what}: no answer from Label Studio at {url} ({type(error).__name__}); "
+            "check that it runs and that LABEL_STUDIO_URL is its address"
+        ) from error
+
+
+def _detail(error: ApiError) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        return str(body.get("validation_errors") or body.get("detail") or body)[:500]
+    return str(body)[:500]

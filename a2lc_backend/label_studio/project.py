@@ -1,0 +1,276 @@
+"""A Label Studio project as a `Platform`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import requests
+from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+from numpy.typing import NDArray
+
+from a2lc_backend.images import ImageError, decode_image
+from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of
+from a2lc_backend.label_studio.publish import FOLLOWS, Publisher
+from a2lc_backend.masks import Region
+from a2lc_backend.regions import (
+    LabelConfig,
+    LabelConfigError,
+    OtherControlError,
+    RegionError,
+    decode_region,
+    parse_label_config,
+    shown_mask,
+)
+from a2lc_backend.rounds.platform import (
+    Annotation,
+    AnnotationStamp,
+    Prediction,
+    ProjectInfo,
+    Task,
+    TaskError,
+    TaskProblem,
+)
+
+_VERSION = re.compile(r"a2lc-r(\d+)-")
+_IMAGE_SECONDS = 60
+_ANNOTATED: dict[str, object] = {
+    "filters": {
+        "conjunction": "and",
+        "items": [{"filter": "filter:tasks:total_annotations", "operator": "greater", "type": "Number", "value": 0}],
+    }
+}
+
+
+class LabelStudioProject:
+    """Reads and writes one project; implements `rounds.Platform`.
+
+    Args:
+        client: of the SDK.
+        url: address of Label Studio.
+        project_id: of the project.
+        max_pixels: larger images are refused.
+    """
+
+    def __init__(self, client: LabelStudio, url: str, project_id: int, max_pixels: int = 100_000_000) -> None:
+        self._client = client
+        self._url = url.rstrip("/")
+        self._id = project_id
+        self._max_pixels = max_pixels
+
+    @cached_property
+    def _project(self) -> Any:
+        with explained(self._url, f"reading project {self._id}"):
+            return self._client.projects.get(id=self._id)
+
+    @cached_property
+    def config(self) -> LabelConfig:
+        """The project's label config.
+
+        Raises:
+            LabelStudioError: if masks cannot be labelled with it.
+        """
+        try:
+            return parse_label_config(self._project.label_config or "")
+        except LabelConfigError as error:
+            raise LabelStudioError(f"project {self._id}: {error}") from error
+
+    @property
+    def single_ring(self) -> bool:
+        """Polygons are one connected piece each."""
+        return self.config.kind == "polygonlabels"
+
+    def project(self) -> ProjectInfo:
+        """Title and classes."""
+        return ProjectInfo(self._project.title or f"project {self._id}", self.config.classes)
+
+    def extra_params(self, backend_url: str) -> dict[str, Any]:
+        """What the admin wrote into the "extra params" of this backend in the project's settings."""
+        with explained(self._url, f"reading the ML backends of project {self._id}"):
+            backends = self._client.ml.list(project=self._id)
+        for backend in backends:
+            if (backend.url or "").rstrip("/") == backend_url and backend.extra_params:
+                return dict(backend.extra_params)
+        return {}
+
+    def tasks(self) -> list[Task]:
+        """Every image, by id; tasks that repeat an image for a second look are left out."""
+        with explained(self._url, f"listing the tasks of project {self._id}"):
+            pages = self._client.tasks.list(project=self._id, include="id,data", page_size=500)
+            found = [
+                Task(task.id, str((task.data or {}).get(self.config.image_key, "")))
+                for task in pages
+                if FOLLOWS not in (task.data or {})
+            ]
+        return sorted(found, key=lambda task: task.id)
+
+    def image(self, task: Task) -> NDArray[np.uint8]:
+        """The image of a task, wherever Label Studio keeps it."""
+        if not task.image:
+            raise TaskError(f"it has no {self.config.image_key!r} in its data; import it with an image address")
+        try:
+            return decode_image(self._download(task), self._max_pixels)
+        except ImageError as error:
+            raise TaskError(f"image {task.image}: {error}") from error
+
+    def _download(self, task: Task) -> bytes:
+        from label_studio_sdk._extensions.label_studio_tools.core.utils import io  # noqa: PLC0415 - slow to import
+
+        folder = tempfile.mkdtemp(prefix="a2lc-image-")
+        try:
+            with _PatientSession() as session, io.http_session(session):
+                path = io.get_local_path(
+                    task.image, cache_dir=folder, hostname=self._url, access_token=self._access_token(),
+                    task_id=task.id,
+                )  # fmt: skip
+            return Path(path).read_bytes()
+        except requests.HTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            raise TaskError(
+                f"image {task.image} cannot be fetched: {status}; {_image_mend(task.image, status)}"
+            ) from error
+        except (requests.RequestException, OSError, ValueError) as error:
+            reason = type(error).__name__
+            raise TaskError(f"image {task.image} cannot be fetched ({reason}); {_image_mend(task.image, 0)}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _access_token(self) -> str:
+        # The SDK trades a personal access token for a short-lived one; asking for headers refreshes it.
+        header: str = self._client._client_wrapper.get_headers()["Authorization"]
+        return header.split(" ", 1)[1]
+
+    def regions(self, task: Task, size: tuple[int, int]) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+        """Regions of a task's newest annotation, else of its newest prediction that this program did not make."""
+        with explained(self._url, f"reading task {task.id}"):
+            try:
+                annotations = self._client.annotations.list(id=task.id)
+                predictions = self._client.predictions.list(task=task.id)
+            except ApiError as error:
+                if status_of(error) == 404:
+                    raise TaskError("it was deleted in Label Studio") from error
+                raise
+        results: list[Any] = []
+        submitted = [item for item in annotations if not item.was_cancelled and item.result]
+        foreign = [item for item in predictions if not _VERSION.match(item.model_version or "") and item.result]
+        for item in sorted(submitted, key=lambda item: item.id)[-1:] or sorted(foreign, key=lambda item: item.id)[-1:]:
+            results = list(item.result)
+        regions, _, problems = self._decode(results, size, f"task {task.id}")
+        return regions, problems
+
+    def annotation_stamps(self) -> list[AnnotationStamp]:
+        """Every submitted annotation; one of a repeated image counts for the image's first task."""
+        import json  # noqa: PLC0415
+
+        include = "id,data,annotations,updated_at,was_cancelled"
+        stamps = []
+        with explained(self._url, f"listing the annotations of project {self._id}"):
+            pages = self._client.tasks.list(
+                project=self._id, include=include, query=json.dumps(_ANNOTATED), page_size=200
+            )
+            for task in pages:
+                owner = int((task.data or {}).get(FOLLOWS, task.id))
+                stamps += [
+                    AnnotationStamp(item["id"], owner, str(item["updated_at"]))
+                    for item in task.annotations or []
+                    if not item.get("was_cancelled")
+                ]
+        return stamps
+
+    def annotation(self, stamp: AnnotationStamp, size: tuple[int, int]) -> Annotation | None:
+        """The content of an annotation; the webhook's payload is never trusted instead."""
+        with explained(self._url, f"reading annotation {stamp.id}"):
+            try:
+                found = self._client.annotations.get(id=stamp.id)
+            except ApiError as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+        where = f"task {stamp.task_id}, annotation {stamp.id}"
+        regions, unreadable, problems = self._decode(list(found.result or []), size, where)
+        made_at = found.updated_at or found.created_at or datetime.now(timezone.utc)
+        shown_round = max((region.round for region in regions if region.round is not None), default=None)
+        if shown_round is None and found.parent_prediction is not None:
+            shown_round = self._round_of(int(found.parent_prediction))
+        return Annotation(
+            stamp.id, stamp.task_id, _user_id(found.completed_by), made_at, regions, unreadable,
+            whole=found.parent_prediction is not None, shown_round=shown_round, problems=problems,
+        )  # fmt: skip
+
+    def _round_of(self, prediction_id: int) -> int | None:
+        try:
+            version = self._client.predictions.get(id=prediction_id).model_version or ""
+        except (ApiError, httpx.HTTPError):
+            return None
+        match = _VERSION.match(version)
+        return int(match[1]) if match else None
+
+    def _decode(
+        self, results: Sequence[dict[str, Any]], size: tuple[int, int], where: str
+    ) -> tuple[tuple[Region, ...], tuple[str, ...], tuple[str, ...]]:
+        """Readable regions, ids of unreadable ones, and what was wrong with those."""
+        regions: dict[str, Region] = {}
+        unreadable, problems = [], []
+        for item in results:
+            try:
+                region = decode_region(item, self.config, size)
+                regions[region.id] = region
+            except OtherControlError:
+                continue
+            except RegionError as error:
+                unreadable.append(str(item.get("id", "")) if isinstance(item, dict) else "")
+                problems.append(f"{where}: {error}")
+        return tuple(regions.values()), tuple(unreadable), tuple(problems)
+
+    def shown_mask(self, mask: NDArray[np.bool_], ring: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+        """The pixels a person is shown: those of the mask, or of its polygon."""
+        return shown_mask(mask, ring, self.config)
+
+    def publish(
+        self,
+        version: str,
+        tasks: Sequence[int],
+        queued: Collection[int],
+        predict: Callable[[int], Prediction],
+        progress: Callable[[int, int], None],
+    ) -> list[TaskProblem]:
+        """Write a round's predictions and its review queue."""
+        publisher = Publisher(self._client, self._url, self._id, self.config)
+        return publisher.publish(version, tasks, queued, predict, progress)
+
+    def queue_link(self) -> str:
+        """Deep link into labelling the review queue; empty before the first round is published."""
+        return Publisher(self._client, self._url, self._id, self.config).queue_link()
+
+
+class _PatientSession(requests.Session):
+    """Requests that end: the SDK sets no time limit on downloads."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", _IMAGE_SECONDS)
+        return super().request(*args, **kwargs)
+
+
+def _user_id(completed_by: object) -> int:
+    if isinstance(completed_by, int):
+        return completed_by
+    return int(getattr(completed_by, "id", 0) or 0)
+
+
+def _image_mend(address: str, status: int) -> str:
+    if "/data/local-files/" in address and status == 404:
+        return "add a Local Files storage for its folder in the project's settings (Cloud Storage)"
+    if status in {401, 403}:
+        return "check that the file exists; if it does, LABEL_STUDIO_API_KEY must be the token of a project member"
+    if address.startswith(("s3:", "gs:", "azure-blob:")):
+        return "connect the project's cloud storage in Label Studio, with pre-signed addresses on"
+    return "check that the file exists and that this program can reach its address"

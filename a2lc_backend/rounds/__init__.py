@@ -1,0 +1,1 @@
+"""The phases of a round, each idempotent and resumable, over any labelling platform."""

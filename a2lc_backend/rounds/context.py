@@ -1,0 +1,60 @@
+"""What every phase of a round works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from a2lc_backend.proposals import Proposals
+from a2lc_backend.rounds.platform import Platform, PlatformError
+from a2lc_backend.rounds.workspace import Workspace
+from a2lc_backend.segmenter import Segmenter
+from a2lc_backend.settings import ProjectSettings
+from a2lc_backend.store import Ledger, Problem, Project, Round
+
+Progress = Callable[[int, int], None]
+"""Called with units done and their number."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every phase of one round works with.
+
+    Attributes:
+        round: the round as it was begun; its project and number are the key of all that is written.
+        settings: of the project, as they were when the round was begun.
+        ledger: what the program remembers.
+        workspace: the project's artifacts.
+        platform: where people work.
+        proposals: where masks come from.
+        make_segmenter: builds an untrained θ for a number of classes.
+    """
+
+    round: Round
+    settings: ProjectSettings
+    ledger: Ledger
+    workspace: Workspace
+    platform: Platform
+    proposals: Proposals
+    make_segmenter: Callable[[int], Segmenter]
+
+    @property
+    def project_id(self) -> int:
+        """Id of the project on the platform."""
+        return self.round.project_id
+
+    @property
+    def number(self) -> int:
+        """Number of the round."""
+        return self.round.number
+
+    def project(self) -> Project:
+        """The project as the ledger knows it."""
+        project = self.ledger.project(self.project_id)
+        if project is None:
+            raise PlatformError(f"project {self.project_id} is not known; start its first round")
+        return project
+
+    def note(self, phase: str, task_id: int, message: str) -> None:
+        """Put a problem into the round's report."""
+        self.ledger.add_problems(self.project_id, [Problem(self.number, phase, task_id, message)])

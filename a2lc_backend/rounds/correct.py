@@ -1,0 +1,106 @@
+"""The third phase of a round: what people corrected is carried to similar masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc_backend.correction import Corrected, MaskTable, make_corrector
+from a2lc_backend.features import FEATURE_NAMES
+from a2lc_backend.masks import IGNORE
+from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.pool import Pool, load_pool
+from a2lc_backend.rounds.workspace import SOURCES, Labels, no_opinion
+from a2lc_backend.store import AutoCorrection
+
+
+def correct(context: Context, progress: Progress) -> None:
+    """Carry what people corrected to similar masks, and fix the labels of this round."""
+    pool = load_pool(context)
+    classes = len(context.project().classes)
+    previous = context.workspace.labels(context.number - 1) if context.number > 0 else None
+    before = _labels_before(context, pool, previous)
+    scored, features, soft = _corrector_view(context, pool, classes, progress)
+    first = np.concatenate([catalog.first_labels for catalog in pool.catalogs])
+    labels = np.where(pool.human != IGNORE, pool.human, first)
+    confidence = (pool.human != IGNORE).astype(np.float64)
+    guess = no_opinion(len(labels))
+    note = "the corrector starts when people have answered"
+    if len(scored):
+        table = MaskTable(features, soft, first[scored], before[scored], pool.human[scored], pool.fresh[scored])
+        corrector = make_corrector(context.settings.corrector)
+        seed = context.settings.seed + context.number
+        corrected: Corrected = corrector.correct(table, classes, context.number, seed)
+        labels[scored], confidence[scored], guess[scored] = corrected.labels, corrected.confidence, corrected.guess
+        note = corrected.note
+    human = pool.human != IGNORE
+    imported = np.concatenate([np.full(len(catalog.region_ids), catalog.imported) for catalog in pool.catalogs])
+    origin = np.where(imported, SOURCES.index("imported"), SOURCES.index("foundation"))
+    sources = np.where(human, SOURCES.index("human"), np.where(labels != first, SOURCES.index("corrector"), origin))
+    context.workspace.write_labels(
+        context.number,
+        Labels(
+            np.array([state.task_id for state in pool.states], np.int64),
+            tuple(state.mask_key for state in pool.states),
+            np.array([len(catalog.region_ids) for catalog in pool.catalogs], np.int64),
+            labels, sources, confidence, guess,
+        ),
+    )  # fmt: skip
+    changed = (labels != before) & ~human & pool.live if previous is not None else np.zeros(len(labels), bool)
+    rows = [
+        AutoCorrection(
+            context.number, state.task_id, catalog.region_ids[index], int(before[span][index]),
+            int(labels[span][index]), float(confidence[span][index]),
+        )
+        for state, catalog, span in pool.spans()
+        for index in np.flatnonzero(changed[span])
+    ]  # fmt: skip
+    context.ledger.save_auto_corrections(context.project_id, context.number, rows)
+    if note:
+        context.note("correct", 0, f"nothing was corrected automatically: {note}")
+
+
+def _labels_before(context: Context, pool: Pool, previous: Labels | None) -> NDArray[np.int64]:
+    """The label each mask held in the round before; its first label where it is new."""
+    before = np.concatenate([catalog.first_labels for catalog in pool.catalogs])
+    if previous is None:
+        return before
+    for state, catalog, span in pool.spans():
+        place = previous.find(state.task_id)
+        if place is None:
+            continue
+        held = previous.labels[previous.span(place)]
+        if previous.mask_keys[place] == state.mask_key:
+            before[span] = held
+            continue
+        names = context.workspace.catalog(previous.mask_keys[place]).region_ids
+        by_name = dict(zip(names, held, strict=True))
+        before[span] = [by_name.get(name, first) for name, first in zip(catalog.region_ids, before[span], strict=True)]
+    return before
+
+
+def _corrector_view(
+    context: Context, pool: Pool, classes: int, progress: Progress
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+    """Indices, features and mean soft labels of the masks that the last round's θ has seen."""
+    rows: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    features: list[NDArray[np.float32]] = [np.empty((0, len(FEATURE_NAMES)), np.float32)]
+    soft: list[NDArray[np.float64]] = [np.empty((0, classes))]
+    answered = (pool.human != IGNORE).any()
+    for done, (state, catalog, span) in enumerate(pool.spans()):
+        progress(done, len(pool.states))
+        if not answered:
+            continue
+        scores = context.workspace.scores(context.number - 1, state.task_id, state.mask_key)
+        if scores is None:
+            continue
+        rows.append(np.arange(span.start, span.stop)[catalog.areas > 0])
+        features.append(catalog.features[catalog.areas > 0])
+        soft.append(_pad_classes(scores.soft_labels, classes)[catalog.areas > 0])
+    progress(len(pool.states), len(pool.states))
+    return np.concatenate(rows), np.concatenate(features), np.concatenate(soft)
+
+
+def _pad_classes(soft_labels: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """Give classes added to the label config since then the probability 0."""
+    return np.pad(soft_labels, ((0, 0), (0, classes - soft_labels.shape[1])))

@@ -1,0 +1,63 @@
+"""Every mask of a project as arrays, with what people say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc_backend.masks import IGNORE
+from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.reading import verdicts
+from a2lc_backend.rounds.workspace import Catalog
+from a2lc_backend.store import TaskState
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Every image with masks, in task order, with what people say of its masks.
+
+    Attributes:
+        states: (T,) the images.
+        catalogs: (T,) their masks.
+        human: (N,) int64 labels people agree on, `IGNORE` where there is none.
+        fresh: (N,) bool, given this round.
+        disputed: (N,) bool, people disagree.
+        live: (N,) bool, the mask has pixels.
+    """
+
+    states: tuple[TaskState, ...]
+    catalogs: tuple[Catalog, ...]
+    human: NDArray[np.int64]
+    fresh: NDArray[np.bool_]
+    disputed: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+
+    def spans(self) -> Iterator[tuple[TaskState, Catalog, slice]]:
+        """Each image with the place of its masks in the (N,) arrays."""
+        start = 0
+        for state, catalog in zip(self.states, self.catalogs, strict=True):
+            yield state, catalog, slice(start, start + len(catalog.region_ids))
+            start += len(catalog.region_ids)
+
+
+def load_pool(context: Context) -> Pool:
+    """Read the catalogs of every image and join what people said."""
+    states = tuple(state for state in context.ledger.tasks(context.project_id) if state.ready)
+    catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
+    said = verdicts(context.ledger.corrections(context.project_id))
+    human, fresh, disputed = [], [], []
+    for state, catalog in zip(states, catalogs, strict=True):
+        for region_id in catalog.region_ids:
+            verdict = said.get((state.task_id, region_id))
+            settled = verdict is not None and not verdict.disputed
+            human.append(verdict.label if verdict is not None and settled else IGNORE)
+            fresh.append(verdict is not None and settled and verdict.round == context.number)
+            disputed.append(verdict is not None and verdict.disputed)
+    areas = [catalog.areas for catalog in catalogs]
+    return Pool(
+        states, catalogs, np.array(human, np.int64), np.array(fresh, bool), np.array(disputed, bool),
+        np.concatenate(areas) > 0 if areas else np.empty(0, bool),
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""The second phase of a round: masks and first labels for new images, edited masks for others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from a2lc_backend.features import mask_features
+from a2lc_backend.masks import split_pieces
+from a2lc_backend.proposals import Picture
+from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.platform import PlatformError, Task, TaskError
+from a2lc_backend.rounds.reading import Verdict, edit_masks, verdicts
+from a2lc_backend.segmenter import Segmenter
+from a2lc_backend.store import TaskState
+
+
+def propose(context: Context, progress: Progress) -> None:
+    """Give every image that has none its masks and first labels, and redo those whose masks people edited."""
+    classes = context.project().classes
+    edits = _edits(context)
+    wanted = [
+        (state, edits.get(state.task_id, []))
+        for state in context.ledger.tasks(context.project_id)
+        if not state.ready or state.mask_key != _edited_key(context, state.task_id, edits.get(state.task_id, []))
+    ]
+    segmenter = context.make_segmenter(len(classes)) if wanted else None
+    for done, (state, task_edits) in enumerate(wanted):
+        progress(done, len(wanted))
+        if segmenter is None:
+            continue
+        try:
+            key = propose_task(context, state, task_edits, classes, segmenter)
+            context.ledger.save_tasks(context.project_id, [replace(state, ready=True, mask_key=key, error="")])
+        except (TaskError, ValueError) as error:
+            message = f"task {state.task_id}: {error}"
+            context.note("propose", state.task_id, message)
+            context.ledger.save_tasks(context.project_id, [replace(state, error=message)])
+    progress(len(wanted), len(wanted))
+    if not any(state.ready for state in context.ledger.tasks(context.project_id)):
+        raise PlatformError(
+            f"no image of project {context.project_id} could be used; `a2lc rounds show` lists why, "
+            "then start the round again"
+        )
+
+
+def _edits(context: Context) -> dict[int, list[tuple[str, Verdict]]]:
+    """Edited, new and deleted masks by task, in a stable order."""
+    found: dict[int, list[tuple[str, Verdict]]] = {}
+    for (task_id, region_id), verdict in verdicts(context.ledger.corrections(context.project_id)).items():
+        if verdict.shape_key or verdict.kind == "deleted":
+            found.setdefault(task_id, []).append((region_id, verdict))
+    return found
+
+
+def _edited_key(context: Context, task_id: int, edits: Sequence[tuple[str, Verdict]]) -> str:
+    spelled = ";".join(f"{region_id}={verdict.kind}:{verdict.shape_key}" for region_id, verdict in edits)
+    return context.workspace.mask_key(task_id, spelled)
+
+
+def propose_task(
+    context: Context,
+    state: TaskState,
+    edits: Sequence[tuple[str, Verdict]],
+    classes: tuple[str, ...],
+    segmenter: Segmenter,
+) -> str:
+    """Store what rounds need of one image: its masks, their features and what θ reads.
+
+    Args:
+        context: of the round.
+        state: the image.
+        edits: people's edits of its masks, by region id.
+        classes: names in id order.
+        segmenter: θ, trained or not.
+
+    Returns:
+        Artifact key of the masks that hold.
+
+    Raises:
+        TaskError: if the image cannot be had.
+        ValueError: if it cannot get masks.
+    """
+    workspace, platform = context.workspace, context.platform
+    task = Task(state.task_id, state.image)
+    image = platform.image(task)
+    proposed_key = workspace.mask_key(state.task_id)
+    if not workspace.has_masks(proposed_key):
+        regions, messages = platform.regions(task, (image.shape[0], image.shape[1]))
+        for message in messages:
+            context.note("propose", state.task_id, message)
+        masks = context.proposals.propose(Picture(picture_key(state.image), state.task_id, image, regions, classes))
+        if platform.single_ring:
+            masks = split_pieces(masks)
+        imported = bool({region.id for region in regions} & set(masks.region_ids))
+        workspace.write_masks(proposed_key, masks, mask_features(image, masks), imported)
+    if not workspace.has_input(state.task_id):
+        workspace.write_input(state.task_id, segmenter.prepare(image))
+    key = _edited_key(context, state.task_id, edits)
+    if not workspace.has_masks(key):
+        shapes = {verdict.shape_key: workspace.shape(verdict.shape_key) for _, verdict in edits if verdict.shape_key}
+        masks = edit_masks(workspace.masks(proposed_key), edits, shapes)
+        imported = workspace.catalog(proposed_key).imported
+        workspace.write_masks(key, masks, mask_features(image, masks), imported)
+    return key
+
+
+def picture_key(address: str) -> str:
+    """The stem of an image's file name, from its address in a task."""
+    return address.rsplit("?d=", maxsplit=1)[-1].split("?", maxsplit=1)[0].rsplit("/", 1)[-1].rsplit(".", 1)[0]

@@ -1,0 +1,125 @@
+"""The last phase of a round: what people see."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc_backend.masks import IGNORE, Region
+from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.platform import Prediction
+from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace
+from a2lc_backend.store import Ledger, Query
+
+
+class RoundView:
+    """A finished or ranked round, image by image, as predictions.
+
+    Args:
+        ledger: what the program remembers.
+        workspace: the project's artifacts.
+        project_id: of the project.
+        number: of the round.
+    """
+
+    def __init__(self, ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> None:
+        project = ledger.project(project_id)
+        self._classes = project.classes if project else ()
+        self._workspace = workspace
+        self._number = number
+        self.labels: Labels = workspace.labels(number)
+        self._queries: dict[int, list[Query]] = defaultdict(list)
+        for query in ledger.queries(project_id, number):
+            self._queries[query.task_id].append(query)
+        priorities = {task_id: sum(query.acquisition for query in mine) for task_id, mine in self._queries.items()}
+        highest = max(priorities.values(), default=0.0)
+        # Label Studio takes scores from 0 to 1 only; a queued task stays above 0, where the review queue begins.
+        self._scores = {
+            task_id: round(max(value / highest if highest > 0 else 1.0, 1e-6), 6)
+            for task_id, value in priorities.items()
+        }
+
+    @property
+    def queued(self) -> frozenset[int]:
+        """Images with queued masks."""
+        return frozenset(self._queries)
+
+    def prediction(self, task_id: int) -> Prediction:
+        """What an image is shown with: queued regions first, by rank, then the least certain.
+
+        Raises:
+            KeyError: for an image that has no masks in this round.
+        """
+        place = self.labels.find(task_id)
+        if place is None:
+            raise KeyError(f"task {task_id} has no masks in round {self._number}")
+        masks = self._workspace.masks(self.labels.mask_keys[place])
+        span = self.labels.span(place)
+        labels, sources = self.labels.labels[span], self.labels.sources[span]
+        certainty = self._certainty(
+            task_id, self.labels.mask_keys[place], labels, self.labels.confidence[span], sources
+        )
+        queries = {query.region_id: query for query in self._queries.get(task_id, [])}
+        areas = masks.areas()
+
+        def order(index: int) -> tuple[float, float]:
+            query = queries.get(masks.region_ids[index])
+            return (query.rank if query else np.inf, certainty[index])
+
+        regions = []
+        for index in sorted(np.flatnonzero(areas > 0), key=order):
+            region_id = masks.region_ids[index]
+            query = queries.get(region_id)
+            regions.append(
+                Region(
+                    region_id,
+                    self._name(int(labels[index])),
+                    masks.mask(index),
+                    score=round(float(certainty[index]), 4),
+                    source=SOURCES[sources[index]],
+                    round=self._number,
+                    rank=query.rank if query else None,
+                    note=self._note(query) if query else "",
+                    ring=masks.rings.get(region_id),
+                )
+            )
+        return Prediction(tuple(regions), self._scores.get(task_id, 0.0))
+
+    def _certainty(
+        self,
+        task_id: int,
+        mask_key: str,
+        labels: NDArray[np.int64],
+        confidence: NDArray[np.float64],
+        sources: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """How sure the program is of each label: a person's is 1, else ψ's word, else θ's."""
+        scores = self._workspace.scores(self._number, task_id, mask_key)
+        if scores is None:
+            return confidence
+        known = labels < scores.soft_labels.shape[1]
+        columns = np.where(known, labels, 0)[:, None]
+        from_segmenter = np.where(known, np.take_along_axis(scores.soft_labels, columns, 1)[:, 0], 0.0)
+        spoken = np.isin(sources, [SOURCES.index("human"), SOURCES.index("corrector")])
+        return np.clip(np.where(spoken, confidence, from_segmenter), 0.0, 1.0)
+
+    def _name(self, label: int) -> str | None:
+        return None if label == IGNORE else self._classes[label]
+
+    def _note(self, query: Query) -> str:
+        held = self._name(query.label)
+        said = f"labelled {held}" if held else "no label yet"
+        doubt = f"; may be {self._name(query.guess)}" if query.guess not in (query.label, IGNORE) else ""
+        return f"Please check, no. {query.rank} of this round: {said}{doubt}"
+
+
+def publish(context: Context, progress: Progress) -> None:
+    """Write the round into the platform: one prediction a task, then the version, then the review queue."""
+    view = RoundView(context.ledger, context.workspace, context.project_id, context.number)
+    rounds = context.ledger.rounds(context.project_id)
+    version = next(item.version for item in rounds if item.number == context.number)
+    tasks = [int(task_id) for task_id in view.labels.task_ids]
+    for problem in context.platform.publish(version, tasks, view.queued, view.prediction, progress):
+        context.note("publish", problem.task_id, problem.message)

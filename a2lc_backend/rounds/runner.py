@@ -1,0 +1,150 @@
+"""Runs a round from wherever it stands to its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from a2lc_backend.rounds.collect import collect
+from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.correct import correct
+from a2lc_backend.rounds.platform import PlatformError
+from a2lc_backend.rounds.propose import propose
+from a2lc_backend.rounds.publish import publish
+from a2lc_backend.rounds.rank import rank
+from a2lc_backend.rounds.train import score, train
+from a2lc_backend.store import ArtifactError, Ledger, Phase, Round
+
+PHASES: tuple[tuple[str, Callable[[Context, Progress], None]], ...] = (
+    ("collect", collect),
+    ("propose", propose),
+    ("correct", correct),
+    ("train", train),
+    ("score", score),
+    ("rank", rank),
+    ("publish", publish),
+)
+"""The phases in order. Publishing comes last, because a prediction also carries the queue."""
+
+LOCK_SECONDS = 30.0
+_BEATS_A_LOCK = 5
+_PROGRESS_SECONDS = 0.3
+
+log = structlog.get_logger()
+
+
+class RoundBusyError(RuntimeError):
+    """Another process runs a round of the same project."""
+
+
+@dataclass(frozen=True)
+class RoundFailedError(RuntimeError):
+    """A round stopped; the message names the phase, why, and the mend."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def run_round(context: Context, owner: str, watch: Callable[[Phase], None] | None = None) -> Round:
+    """Run the phases of a round that are not done yet.
+
+    Args:
+        context: of the round.
+        owner: names this process for the project's lock.
+        watch: called with a phase whenever its progress is written.
+
+    Returns:
+        The finished round.
+
+    Raises:
+        RoundBusyError: if another process holds the project's lock.
+        RoundFailedError: if a phase fails; the round can be taken up again.
+    """
+    ledger, project_id, number = context.ledger, context.project_id, context.number
+    if not ledger.take_lock(project_id, owner, LOCK_SECONDS):
+        raise RoundBusyError(f"a round of project {project_id} is being run by another process")
+    stop = threading.Event()
+    beat = threading.Thread(target=_keep_lock, args=(ledger, project_id, owner, stop), daemon=True)
+    beat.start()
+    try:
+        finished = {phase.name for phase in ledger.phases(project_id, number) if phase.status == "done"}
+        for name, run in PHASES:
+            if name not in finished:
+                _run_phase(context, name, run, watch)
+        _summarise(context)
+        ledger.end_round(project_id, number, "done")
+    finally:
+        stop.set()
+        beat.join()
+        ledger.release_lock(project_id, owner)
+    return next(item for item in ledger.rounds(project_id) if item.number == number)
+
+
+def _run_phase(
+    context: Context, name: str, run: Callable[[Context, Progress], None], watch: Callable[[Phase], None] | None
+) -> None:
+    ledger, project_id, number = context.ledger, context.project_id, context.number
+    logger = log.bind(project=project_id, round=number, phase=name)
+    phase = Phase(name, "running", started=time.time())
+    written = 0.0
+
+    def write(now: Phase) -> None:
+        ledger.save_phase(project_id, number, now)
+        if watch:
+            watch(now)
+
+    def progress(done: int, total: int) -> None:
+        nonlocal phase, written
+        phase = replace(phase, done=done, total=total)
+        if time.monotonic() - written >= _PROGRESS_SECONDS:
+            written = time.monotonic()
+            write(phase)
+
+    write(phase)
+    logger.info("phase begins")
+    try:
+        run(context, progress)
+    except Exception as error:
+        write(replace(phase, status="failed", ended=time.time()))
+        expected = isinstance(error, PlatformError | ArtifactError | ValueError)
+        message = f"{name}: {error}" if expected else f"{name}: {type(error).__name__}: {error}"
+        ledger.end_round(project_id, number, "failed", message)
+        logger.error("phase failed", error=message, exc_info=not expected)
+        raise RoundFailedError(message) from error
+    write(replace(phase, status="done", ended=time.time()))
+    logger.info("phase ends", seconds=round(time.time() - phase.started, 2))
+
+
+def _keep_lock(ledger: Ledger, project_id: int, owner: str, stop: threading.Event) -> None:
+    while not stop.wait(LOCK_SECONDS / _BEATS_A_LOCK):
+        ledger.take_lock(project_id, owner, LOCK_SECONDS)
+
+
+def _summarise(context: Context) -> None:
+    """Count what the round did, for its report."""
+    ledger, project_id, number = context.ledger, context.project_id, context.number
+    answers = {(item.task_id, item.region_id) for item in ledger.corrections(project_id) if item.round == number}
+    changed = {
+        (item.task_id, item.region_id)
+        for item in ledger.corrections(project_id)
+        if item.round == number and item.changes
+    }
+    current = next(item for item in ledger.rounds(project_id) if item.number == number)
+    states = ledger.tasks(project_id)
+    summary: dict[str, float] = {
+        "tasks": len(states),
+        "tasks_left_out": sum(not state.ready for state in states),
+        "masks": len(context.workspace.labels(number).labels),
+        "answered": len(answers),
+        "changed_by_people": len(changed),
+        "changed_by_corrector": len(ledger.auto_corrections(project_id, number)),
+        "queued": len(ledger.queries(project_id, number)),
+        "problems": len(ledger.problems(project_id, number)),
+    }
+    ledger.save_round(replace(current, summary=summary))

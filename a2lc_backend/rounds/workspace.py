@@ -1,0 +1,219 @@
+"""The artifacts of a project, typed: masks, catalogs, segmenter inputs, scores and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc_backend.masks import IGNORE, MaskSet, Source
+from a2lc_backend.store import Artifacts
+
+SOURCES: tuple[Source, ...] = ("foundation", "imported", "human", "corrector")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is known of an image's masks without their pixels.
+
+    Attributes:
+        region_ids: (K,) names.
+        first_labels: (K,) int64.
+        areas: (K,) int64 pixels.
+        features: (K, F) float32.
+        imported: the first labels came out of Label Studio.
+    """
+
+    region_ids: tuple[str, ...]
+    first_labels: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    features: NDArray[np.float32]
+    imported: bool
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What θ says of an image's masks in one round; see `acquisition.acquisition_rows`.
+
+    Attributes:
+        mask_key: the masks these rows belong to.
+        rows: (K, C) float64.
+        soft_labels: (K, C) float64 mean soft label of each mask.
+        dominant: (K,) int64.
+    """
+
+    mask_key: str
+    rows: NDArray[np.float64]
+    soft_labels: NDArray[np.float64]
+    dominant: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label of every mask of a project in one round, image after image.
+
+    Attributes:
+        task_ids: (T,) int64, ascending.
+        mask_keys: (T,) the masks of each image.
+        counts: (T,) int64 masks of each image; they sum to N.
+        labels: (N,) int64 class ids or `IGNORE`.
+        sources: (N,) int64 indices into `SOURCES`.
+        confidence: (N,) float64, how sure the source is.
+        guess: (N,) int64 what the corrector believes in, `IGNORE` if it has no opinion.
+    """
+
+    task_ids: NDArray[np.int64]
+    mask_keys: tuple[str, ...]
+    counts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    guess: NDArray[np.int64]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum(self.counts)
+
+    def find(self, task_id: int) -> int | None:
+        """Place of a task in `task_ids`, None if it had no masks in that round."""
+        place = int(np.searchsorted(self.task_ids, task_id))
+        return place if place < len(self.task_ids) and self.task_ids[place] == task_id else None
+
+    def span(self, place: int) -> slice:
+        """Where the masks of the image at `place` lie in the (N,) arrays."""
+        end = int(self._ends[place])
+        return slice(end - int(self.counts[place]), end)
+
+
+class Workspace:
+    """Reads and writes a project's artifacts.
+
+    Args:
+        artifacts: where they lie.
+        project_id: of the project.
+    """
+
+    def __init__(self, artifacts: Artifacts, project_id: int) -> None:
+        self._artifacts = artifacts
+        self._root = f"project-{project_id}"
+
+    def mask_key(self, task_id: int, edits: str = "") -> str:
+        """Key of an image's masks as proposed, or after the edits that `edits` spells out."""
+        suffix = hashlib.sha256(edits.encode()).hexdigest()[:12] if edits else "proposed"
+        return f"{self._root}/tasks/{task_id}/masks-{suffix}"
+
+    def has_masks(self, key: str) -> bool:
+        """Whether masks and their catalog are stored (the catalog is written last)."""
+        return self._artifacts.exists(f"{key}.catalog")
+
+    def write_masks(self, key: str, masks: MaskSet, features: NDArray[np.float32], imported: bool) -> None:
+        """Store masks, then their catalog."""
+        rings = {f"ring:{region_id}": ring for region_id, ring in masks.rings.items()}
+        self._artifacts.write_arrays(
+            key,
+            {
+                "mask_ids": masks.mask_ids, "region_ids": np.array(masks.region_ids, np.str_),
+                "first_labels": masks.first_labels, **rings,
+            },
+        )  # fmt: skip
+        self._artifacts.write_arrays(
+            f"{key}.catalog",
+            {
+                "region_ids": np.array(masks.region_ids, np.str_), "first_labels": masks.first_labels,
+                "areas": masks.areas(), "features": features, "imported": np.array(imported),
+            },
+        )  # fmt: skip
+
+    def masks(self, key: str) -> MaskSet:
+        """The masks of an image."""
+        arrays = self._artifacts.read_arrays(key)
+        rings = {name.removeprefix("ring:"): ring for name, ring in arrays.items() if name.startswith("ring:")}
+        return MaskSet(arrays["mask_ids"], tuple(arrays["region_ids"].tolist()), arrays["first_labels"], rings)
+
+    def catalog(self, key: str) -> Catalog:
+        """The catalog of an image's masks."""
+        arrays = self._artifacts.read_arrays(f"{key}.catalog")
+        return Catalog(
+            tuple(arrays["region_ids"].tolist()), arrays["first_labels"], arrays["areas"], arrays["features"],
+            bool(arrays["imported"]),
+        )  # fmt: skip
+
+    def write_shape(self, annotation_id: int, region_id: str, shape: NDArray[np.bool_]) -> str:
+        """Store the pixels a person drew; returns their key."""
+        digest = hashlib.sha256(region_id.encode() + shape.tobytes()).hexdigest()[:16]
+        key = f"{self._root}/shapes/{annotation_id}-{digest}"
+        packed = {"bits": np.packbits(shape), "size": np.array(shape.shape)}
+        self._artifacts.write_arrays(key, packed)
+        return key
+
+    def shape(self, key: str) -> NDArray[np.bool_]:
+        """The pixels a person drew, (H, W) bool."""
+        arrays = self._artifacts.read_arrays(key)
+        height, width = (int(side) for side in arrays["size"])
+        return np.unpackbits(arrays["bits"], count=height * width).reshape(height, width).astype(bool)
+
+    def write_input(self, task_id: int, array: NDArray[np.generic]) -> None:
+        """Store what θ reads of an image: frozen features, or pixels."""
+        self._artifacts.write_arrays(f"{self._root}/tasks/{task_id}/input", {"input": array})
+
+    def has_input(self, task_id: int) -> bool:
+        """Whether θ's input of an image is stored."""
+        return self._artifacts.exists(f"{self._root}/tasks/{task_id}/input")
+
+    def input(self, task_id: int) -> NDArray[np.generic]:
+        """What θ reads of an image."""
+        return self._artifacts.read_arrays(f"{self._root}/tasks/{task_id}/input")["input"]
+
+    def write_segmenter(self, number: int, state: bytes) -> None:
+        """Store θ of a round."""
+        self._artifacts.write(f"{self._root}/rounds/{number}/segmenter", state)
+
+    def segmenter(self, number: int) -> bytes | None:
+        """θ of a round, None if that round trained none."""
+        key = f"{self._root}/rounds/{number}/segmenter"
+        return self._artifacts.read(key) if self._artifacts.exists(key) else None
+
+    def write_scores(self, number: int, task_id: int, scores: Scores) -> None:
+        """Store what θ says of an image in a round."""
+        self._artifacts.write_arrays(
+            f"{self._root}/rounds/{number}/scores/{task_id}",
+            {
+                "mask_key": np.array(scores.mask_key), "rows": scores.rows, "soft_labels": scores.soft_labels,
+                "dominant": scores.dominant,
+            },
+        )  # fmt: skip
+
+    def scores(self, number: int, task_id: int, mask_key: str) -> Scores | None:
+        """What θ said of these very masks in a round, None if it was not asked."""
+        key = f"{self._root}/rounds/{number}/scores/{task_id}"
+        if not self._artifacts.exists(key):
+            return None
+        arrays = self._artifacts.read_arrays(key)
+        scores = Scores(str(arrays["mask_key"]), arrays["rows"], arrays["soft_labels"], arrays["dominant"])
+        return scores if scores.mask_key == mask_key else None
+
+    def write_labels(self, number: int, labels: Labels) -> None:
+        """Store the labels of a round."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer, task_ids=labels.task_ids, mask_keys=np.array(labels.mask_keys, np.str_), counts=labels.counts,
+            labels=labels.labels, sources=labels.sources, confidence=labels.confidence, guess=labels.guess,
+        )  # fmt: skip
+        self._artifacts.write(f"{self._root}/rounds/{number}/labels", buffer.getvalue())
+
+    def labels(self, number: int) -> Labels:
+        """The labels of a round."""
+        arrays = self._artifacts.read_arrays(f"{self._root}/rounds/{number}/labels")
+        return Labels(
+            arrays["task_ids"], tuple(arrays["mask_keys"].tolist()), arrays["counts"], arrays["labels"],
+            arrays["sources"], arrays["confidence"], arrays["guess"],
+        )  # fmt: skip
+
+
+def no_opinion(count: int) -> NDArray[np.int64]:
+    """(count,) guesses of a corrector that has none."""
+    return np.full(count, IGNORE, np.int64)

@@ -1,0 +1,142 @@
+"""Settings: of the installation from the environment, of a project on top of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from platformdirs import user_data_path
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names it and what it may be."""
+
+
+class ProjectSettings(BaseModel):
+    """How the rounds of a project run.
+
+    Every field is also an environment variable with the prefix `A2LC_`, which sets the default of all projects; the
+    "extra params" of the ML backend in Label Studio (a JSON object) override it for one project.
+
+    Attributes:
+        budget: masks queued a round.
+        proposals: where masks come from; `auto` takes regions already in Label Studio, else the world folder if one is
+            set, else superpixels.
+        superpixels: masks an image that `superpixels` aims at.
+        segmenter: θ; `auto` is `head` where a backbone is set, else `unet`.
+        corrector: ψ.
+        whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
+        seed: of everything random.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    budget: int = Field(default=200, ge=1, le=10_000_000)
+    proposals: Literal["auto", "existing", "world", "superpixels"] = "auto"
+    superpixels: int = Field(default=40, ge=2, le=1000)
+    segmenter: Literal["auto", "head", "unet"] = "auto"
+    corrector: Literal["boosted", "paper", "none"] = "boosted"
+    whole_image: bool = False
+    seed: int = 0
+
+
+class Settings(BaseSettings):
+    """How the program is installed; read from the environment (prefix `A2LC_`) and from `.env`.
+
+    Attributes:
+        label_studio_url: address of Label Studio as this program reaches it (`LABEL_STUDIO_URL`).
+        label_studio_api_key: personal access token or legacy token (`LABEL_STUDIO_API_KEY`).
+        url: address of this program as Label Studio reaches it.
+        host: address to listen on.
+        port: port to listen on.
+        data_dir: folder of the ledger and the artifacts.
+        database_url: SQLAlchemy address of the ledger; a SQLite file in `data_dir` if not set.
+        artifacts_url: fsspec address of the artifacts; a folder in `data_dir` if not set.
+        predict_deadline: seconds `/predict` may compute for a task it does not know.
+        max_pixels: larger images are refused.
+        world: world folder whose masks and first labels the `world` proposals read.
+        backbone: frozen feature extractor of the `head` segmenter: a `torch.export` file (.pt2), or a state dict of a
+            torchvision ResNet.
+        device: `cuda` or `cpu`; what is there if not set.
+        log_level: of the structured log.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="A2LC_", env_file=".env", extra="ignore", populate_by_name=True)
+
+    label_studio_url: str = Field(
+        default="http://127.0.0.1:8080", validation_alias=AliasChoices("LABEL_STUDIO_URL", "A2LC_LABEL_STUDIO_URL")
+    )
+    label_studio_api_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "A2LC_LABEL_STUDIO_API_KEY")
+    )
+    url: str = ""
+    host: str = "0.0.0.0"  # noqa: S104 - Label Studio calls from another machine or container
+    port: int = Field(default=9090, ge=1, le=65535)
+    data_dir: Path = Field(default_factory=lambda: user_data_path("a2lc"))
+    database_url: str = ""
+    artifacts_url: str = ""
+    predict_deadline: float = Field(default=60.0, gt=0, le=95)
+    max_pixels: int = Field(default=100_000_000, gt=0)
+    world: Path | None = None
+    backbone: Path | None = None
+    device: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    budget: int = ProjectSettings().budget
+    proposals: str = ProjectSettings().proposals
+    superpixels: int = ProjectSettings().superpixels
+    segmenter: str = ProjectSettings().segmenter
+    corrector: str = ProjectSettings().corrector
+    whole_image: bool = ProjectSettings().whole_image
+    seed: int = ProjectSettings().seed
+
+    @property
+    def ledger_url(self) -> str:
+        """Address of the ledger."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'ledger.db'}"
+
+    @property
+    def artifact_url(self) -> str:
+        """Address of the artifacts."""
+        return self.artifacts_url or f"file://{self.data_dir.absolute() / 'artifacts'}"
+
+    @property
+    def own_url(self) -> str:
+        """Address of this program as others reach it."""
+        return (self.url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    def project(self, extra_params: dict[str, Any] | None = None) -> ProjectSettings:
+        """The settings of one project.
+
+        Args:
+            extra_params: what the admin wrote into the ML backend's "extra params".
+
+        Raises:
+            SettingsError: for an unknown name or a value out of range.
+        """
+        values = {name: getattr(self, name) for name in ProjectSettings.model_fields}
+        try:
+            return ProjectSettings(**(values | (extra_params or {})))
+        except (ValidationError, TypeError) as error:
+            raise SettingsError(f"project settings: {describe(error)}") from error
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: naming each wrong variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(f"settings: {describe(error)}") from error
+
+
+def describe(error: ValidationError | TypeError) -> str:
+    """Say in one line which values are wrong and why."""
+    if isinstance(error, TypeError):
+        return "extra params must be a JSON object"
+    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())

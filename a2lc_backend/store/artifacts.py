@@ -1,0 +1,86 @@
+"""Arrays and bytes by key, on any address that fsspec knows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+_DIGEST_BYTES = 32
+
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing or not what was written; the message names the key and the mend."""
+
+
+class Artifacts:
+    """A folder of artifacts; each is written whole or not at all and carries its SHA-256.
+
+    Args:
+        url: fsspec address such as `file:///var/lib/a2lc/artifacts`, `s3://bucket/prefix` or `memory://name`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._fs, root = fsspec.core.url_to_fs(url)
+        self._root = str(root).rstrip("/")
+
+    def exists(self, key: str) -> bool:
+        """Whether an artifact of that key was written."""
+        return bool(self._fs.exists(self._path(key)))
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write bytes under a key, replacing what was there in one step."""
+        path = self._path(key)
+        temporary = f"{path}.{uuid.uuid4().hex}.part"
+        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        try:
+            with self._fs.open(temporary, "wb") as file:
+                file.write(hashlib.sha256(data).digest())
+                file.write(data)
+            self._fs.mv(temporary, path)
+        except BaseException:
+            if self._fs.exists(temporary):
+                self._fs.rm(temporary)
+            raise
+
+    def read(self, key: str) -> bytes:
+        """Read what was written under a key.
+
+        Raises:
+            ArtifactError: if there is none, or its checksum is wrong.
+        """
+        try:
+            data: bytes = self._fs.cat_file(self._path(key))
+        except FileNotFoundError as error:
+            raise ArtifactError(f"artifact {key} is missing in {self.url}; run the round again") from error
+        digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != digest:
+            raise ArtifactError(f"artifact {key} in {self.url} is corrupt; delete it and run the round again")
+        return body
+
+    def write_arrays(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write named arrays under a key."""
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        self.write(key, buffer.getvalue())
+
+    def read_arrays(self, key: str) -> dict[str, NDArray[Any]]:
+        """Read the arrays written under a key; raises what `read` raises."""
+        with np.load(io.BytesIO(self.read(key)), allow_pickle=False) as loaded:
+            return {name: loaded[name] for name in loaded.files}
+
+    def delete(self, prefix: str) -> None:
+        """Delete every artifact whose key starts with a folder's name; none is no error."""
+        path = self._path(prefix)
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}"

@@ -1,0 +1,352 @@
+"""The ledger: what the machine did and is doing, in SQL (SQLite by default)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Table, and_, create_engine, delete, event, func, insert, select, update
+from sqlalchemy.engine import Connection, Engine, make_url
+
+from a2lc_backend.store import tables
+from a2lc_backend.store.records import (
+    AutoCorrection,
+    Correction,
+    Phase,
+    Problem,
+    Project,
+    Query,
+    Round,
+    RoundStatus,
+    SeenAnnotation,
+    TaskState,
+)
+
+_CHUNK = 500
+
+
+class Ledger:
+    """All reading and writing of the database; every method is one transaction.
+
+    Args:
+        url: SQLAlchemy address such as `sqlite:////var/lib/a2lc/ledger.db`. The database is brought to the present
+            schema when it is opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine = _make_engine(url)
+        with self._engine.connect() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    # Projects and tasks
+
+    def save_project(self, project: Project) -> None:
+        """Add a project or refresh its title and classes."""
+        with self._engine.begin() as db:
+            row = {"id": project.id, "title": project.title, "classes": list(project.classes)}
+            _replace(db, tables.projects, [row], ("id",))
+
+    def project(self, project_id: int) -> Project | None:
+        """The project, or None if the program does not know it."""
+        found = [project for project in self.projects() if project.id == project_id]
+        return found[0] if found else None
+
+    def projects(self) -> list[Project]:
+        """Every known project, by id."""
+        with self._engine.connect() as db:
+            rows = db.execute(select(tables.projects).order_by(tables.projects.c.id)).all()
+        return [Project(row.id, row.title, tuple(row.classes)) for row in rows]
+
+    def save_tasks(self, project_id: int, states: Sequence[TaskState]) -> None:
+        """Add tasks or replace what is known of them."""
+        rows = [asdict(state) | {"project_id": project_id, "ready": int(state.ready)} for state in states]
+        with self._engine.begin() as db:
+            _replace(db, tables.tasks, rows, ("project_id", "task_id"))
+
+    def tasks(self, project_id: int) -> list[TaskState]:
+        """Every known task of a project, by id."""
+        table = tables.tasks
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.project_id == project_id).order_by(table.c.task_id)).all()
+        return [_task(row) for row in rows]
+
+    def task(self, project_id: int, task_id: int) -> TaskState | None:
+        """One task, or None if the program does not know it."""
+        table = tables.tasks
+        with self._engine.connect() as db:
+            where = and_(table.c.project_id == project_id, table.c.task_id == task_id)
+            row = db.execute(select(table).where(where)).first()
+        return _task(row) if row else None
+
+    def forget_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Drop tasks that Label Studio no longer has, with what people said about them."""
+        with self._engine.begin() as db:
+            for chunk in _chunks(sorted(task_ids)):
+                for table in (tables.tasks, tables.corrections, tables.seen_annotations):
+                    db.execute(delete(table).where(table.c.project_id == project_id, table.c.task_id.in_(chunk)))
+
+    # Rounds
+
+    def begin_round(self, project_id: int, budget: int) -> Round:
+        """The round that is unfinished, or a new one after the last.
+
+        A failed round is taken up again where it stopped.
+        """
+        with self._engine.begin() as db:
+            table = tables.rounds
+            last = db.execute(
+                select(table).where(table.c.project_id == project_id).order_by(table.c.number.desc()).limit(1)
+            ).first()
+            if last is not None and last.status != "done":
+                key = and_(table.c.project_id == project_id, table.c.number == last.number)
+                db.execute(update(table).where(key).values(status="running", error="", ended=0.0))
+                number = last.number
+            else:
+                number = 0 if last is None else last.number + 1
+                row = {
+                    "project_id": project_id, "number": number, "status": "running", "budget": budget,
+                    "started": time.time(),
+                }  # fmt: skip
+                db.execute(insert(table).values(**row))
+            found = db.execute(select(table).where(table.c.project_id == project_id, table.c.number == number)).one()
+        return _round(found)
+
+    def save_round(self, record: Round) -> None:
+        """Replace a round's row."""
+        with self._engine.begin() as db:
+            _replace(db, tables.rounds, [asdict(record)], ("project_id", "number"))
+
+    def end_round(self, project_id: int, number: int, status: RoundStatus, error: str = "") -> None:
+        """Set a round's outcome."""
+        table = tables.rounds
+        with self._engine.begin() as db:
+            key = and_(table.c.project_id == project_id, table.c.number == number)
+            db.execute(update(table).where(key).values(status=status, error=error, ended=time.time()))
+
+    def rounds(self, project_id: int) -> list[Round]:
+        """Every round of a project, first to last."""
+        table = tables.rounds
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.project_id == project_id).order_by(table.c.number)).all()
+        return [_round(row) for row in rows]
+
+    def last_done(self, project_id: int) -> Round | None:
+        """The newest finished round: the one whose labels Label Studio shows."""
+        done = [record for record in self.rounds(project_id) if record.status == "done"]
+        return done[-1] if done else None
+
+    def unfinished(self) -> list[Round]:
+        """Rounds that were running when the process ended."""
+        table = tables.rounds
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.status == "running")).all()
+        return [_round(row) for row in rows]
+
+    def save_phase(self, project_id: int, number: int, phase: Phase) -> None:
+        """Replace a phase's progress."""
+        with self._engine.begin() as db:
+            row = asdict(phase) | {"project_id": project_id, "round": number}
+            _replace(db, tables.phases, [row], ("project_id", "round", "name"))
+
+    def phases(self, project_id: int, number: int) -> list[Phase]:
+        """The phases of a round that have begun, in order."""
+        table = tables.phases
+        with self._engine.connect() as db:
+            where = and_(table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(where).order_by(table.c.started)).all()
+        return [Phase(row.name, row.status, row.done, row.total, row.started, row.ended) for row in rows]
+
+    # What people said
+
+    def seen_annotations(self, project_id: int) -> dict[int, SeenAnnotation]:
+        """Annotations as last collected, by id."""
+        table = tables.seen_annotations
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.project_id == project_id)).all()
+        return {row.annotation_id: SeenAnnotation(row.annotation_id, row.task_id, row.updated_at) for row in rows}
+
+    def save_annotation(self, project_id: int, seen: SeenAnnotation, corrections: Sequence[Correction]) -> None:
+        """Replace all that one annotation says."""
+        rows = [asdict(correction) | {"project_id": project_id} for correction in corrections]
+        for row in rows:
+            row["made_at"] = row["made_at"].isoformat()
+        table = tables.corrections
+        with self._engine.begin() as db:
+            where = and_(table.c.project_id == project_id, table.c.annotation_id == seen.annotation_id)
+            db.execute(delete(table).where(where))
+            if rows:
+                db.execute(insert(table), rows)
+            key = ("project_id", "annotation_id")
+            _replace(db, tables.seen_annotations, [asdict(seen) | {"project_id": project_id}], key)
+
+    def forget_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
+        """Take back what deleted annotations said."""
+        with self._engine.begin() as db:
+            for chunk in _chunks(sorted(annotation_ids)):
+                for table in (tables.seen_annotations, tables.corrections):
+                    where = and_(table.c.project_id == project_id, table.c.annotation_id.in_(chunk))
+                    db.execute(delete(table).where(where))
+
+    def corrections(self, project_id: int) -> list[Correction]:
+        """Every decision of people that stands, oldest first."""
+        table = tables.corrections
+        with self._engine.connect() as db:
+            query = select(table).where(table.c.project_id == project_id)
+            rows = db.execute(query.order_by(table.c.made_at, table.c.annotation_id, table.c.region_id)).all()
+        return [
+            Correction(
+                row.annotation_id, row.task_id, row.region_id, row.kind, row.label, row.before, row.annotator,
+                datetime.fromisoformat(row.made_at), row.round, row.shape_key,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    # What the machine did
+
+    def save_auto_corrections(self, project_id: int, number: int, corrections: Sequence[AutoCorrection]) -> None:
+        """Replace a round's automatic corrections."""
+        self._replace_rows(tables.auto_corrections, project_id, number, [asdict(item) for item in corrections])
+
+    def auto_corrections(self, project_id: int, number: int) -> list[AutoCorrection]:
+        """A round's automatic corrections."""
+        table = tables.auto_corrections
+        with self._engine.connect() as db:
+            where = and_(table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(where).order_by(table.c.task_id, table.c.region_id)).all()
+        return [
+            AutoCorrection(row.round, row.task_id, row.region_id, row.before, row.after, row.confidence) for row in rows
+        ]
+
+    def save_queries(self, project_id: int, number: int, queries: Sequence[Query]) -> None:
+        """Replace a round's queue."""
+        self._replace_rows(tables.queries, project_id, number, [asdict(query) for query in queries])
+
+    def queries(self, project_id: int, number: int) -> list[Query]:
+        """A round's queue, most valuable mask first."""
+        table = tables.queries
+        with self._engine.connect() as db:
+            where = and_(table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(where).order_by(table.c.rank)).all()
+        return [
+            Query(row.round, row.rank, row.task_id, row.region_id, row.label, row.guess, row.acquisition)
+            for row in rows
+        ]
+
+    def add_problems(self, project_id: int, problems: Sequence[Problem]) -> None:
+        """Note problems; one that is already noted, as by a phase that was cut off, is not noted twice."""
+        with self._engine.begin() as db:
+            for problem in problems:
+                row = asdict(problem) | {"project_id": project_id}
+                known = (tables.problems.c[name] == value for name, value in row.items())
+                if db.execute(select(tables.problems.c.id).where(*known)).first() is None:
+                    db.execute(insert(tables.problems).values(**row))
+
+    def problems(self, project_id: int, number: int) -> list[Problem]:
+        """A round's problems in the order they were met."""
+        table = tables.problems
+        with self._engine.connect() as db:
+            where = and_(table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(where).order_by(table.c.id)).all()
+        return [Problem(row.round, row.phase, row.task_id, row.message) for row in rows]
+
+    # Webhooks
+
+    def add_event(self, action: str, project_id: int) -> None:
+        """Persist a webhook before it is answered."""
+        with self._engine.begin() as db:
+            row = {"received": time.time(), "action": action, "project_id": project_id, "handled": 0}
+            db.execute(insert(tables.events).values(**row))
+
+    def take_events(self) -> list[tuple[str, int]]:
+        """Unhandled webhooks as (action, project id), oldest first; they count as handled from now on."""
+        table = tables.events
+        with self._engine.begin() as db:
+            rows = db.execute(select(table).where(table.c.handled == 0).order_by(table.c.id)).all()
+            if rows:
+                db.execute(update(table).where(table.c.id <= rows[-1].id).values(handled=1))
+        return [(row.action, row.project_id) for row in rows]
+
+    # One lock a project
+
+    def take_lock(self, project_id: int, owner: str, stale_after: float) -> bool:
+        """Take or renew a project's lock; one whose owner has not renewed it for `stale_after` seconds is free."""
+        table = tables.locks
+        now = time.time()
+        with self._engine.begin() as db:
+            free = (table.c.owner == owner) | (table.c.beat < now - stale_after)
+            taken = db.execute(
+                update(table).where(table.c.project_id == project_id, free).values(owner=owner, beat=now)
+            )
+            if taken.rowcount:
+                return True
+            held = db.execute(select(func.count()).select_from(table).where(table.c.project_id == project_id)).scalar()
+            if held:
+                return False
+            db.execute(insert(table).values(project_id=project_id, owner=owner, beat=now))
+        return True
+
+    def release_lock(self, project_id: int, owner: str) -> None:
+        """Give a project's lock back, if it is this owner's."""
+        table = tables.locks
+        with self._engine.begin() as db:
+            db.execute(delete(table).where(table.c.project_id == project_id, table.c.owner == owner))
+
+    def _replace_rows(self, table: Table, project_id: int, number: int, rows: list[dict[str, Any]]) -> None:
+        with self._engine.begin() as db:
+            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
+            if rows:
+                db.execute(insert(table), [row | {"project_id": project_id} for row in rows])
+
+
+def _make_engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if not parsed.drivername.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        # Readers do not wait for the writer, and a killed process leaves a whole database.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return engine
+
+
+def _replace(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
+    for chunk in _chunks(rows):
+        for row in chunk:
+            db.execute(delete(table).where(*(table.c[name] == row[name] for name in key)))
+        db.execute(insert(table), chunk)
+
+
+def _chunks(items: Sequence[Any]) -> Iterable[Any]:
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+
+
+def _task(row: Any) -> TaskState:
+    return TaskState(row.task_id, row.image, bool(row.ready), row.mask_key, row.error)
+
+
+def _round(row: Any) -> Round:
+    return Round(
+        row.project_id, row.number, cast("RoundStatus", row.status), row.version, row.budget, row.error, row.started,
+        row.ended, dict(row.summary or {}),
+    )  # fmt: skip

@@ -1,0 +1,164 @@
+"""The rows of the ledger as the rest of the program sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from a2lc_backend.masks import IGNORE
+
+RoundStatus = Literal["running", "done", "failed"]
+PhaseStatus = Literal["running", "done", "failed"]
+CorrectionKind = Literal["label", "shape", "new", "deleted"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Label Studio project that the program serves.
+
+    Attributes:
+        id: of the project in Label Studio.
+        title: as shown there.
+        classes: names, in the order of the label config; a class id is an index here.
+    """
+
+    id: int
+    title: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What the program holds about one task.
+
+    Attributes:
+        task_id: of the task in Label Studio.
+        image: address of the image as the task gives it.
+        ready: its proposals are stored.
+        mask_key: artifact key of the masks that hold now; empty before `ready`.
+        error: why the task is left out, with the mend; empty when nothing is wrong.
+    """
+
+    task_id: int
+    image: str
+    ready: bool = False
+    mask_key: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class SeenAnnotation:
+    """An annotation as it was when it was last collected."""
+
+    annotation_id: int
+    task_id: int
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One decision of a person about one mask.
+
+    Attributes:
+        annotation_id: the annotation it stands in.
+        task_id: the image.
+        region_id: the mask.
+        kind: `label` (given or confirmed), `shape` (pixels edited too), `new` (drawn), `deleted`.
+        label: class id; `IGNORE` for a deleted mask.
+        before: class id the mask was shown with; `IGNORE` for a new or unlabelled mask.
+        annotator: Label Studio's user id.
+        made_at: when the annotation was last saved.
+        round: the round that collected it.
+        shape_key: artifact key of the pixels, for `shape` and `new`.
+    """
+
+    annotation_id: int
+    task_id: int
+    region_id: str
+    kind: CorrectionKind
+    label: int
+    before: int
+    annotator: int
+    made_at: datetime
+    round: int
+    shape_key: str = ""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the person changed anything, rather than confirm what was shown."""
+        return self.kind != "label" or self.label != self.before
+
+
+@dataclass(frozen=True)
+class AutoCorrection:
+    """A label that changed in one round without a person: by the corrector, or back to the base label."""
+
+    round: int
+    task_id: int
+    region_id: str
+    before: int
+    after: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Query:
+    """A queued mask: rank 1 is looked at first; acquisition is higher for masks worth more."""
+
+    round: int
+    rank: int
+    task_id: int
+    region_id: str
+    label: int
+    guess: int = IGNORE
+    acquisition: float = 0.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that went wrong for one task, with the mend; task_id 0 stands for the whole project."""
+
+    round: int
+    phase: str
+    task_id: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far a phase of a round is; times are seconds since the epoch, `ended` 0 while it runs."""
+
+    name: str
+    status: PhaseStatus
+    done: int = 0
+    total: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of a project.
+
+    Attributes:
+        project_id: of the project in Label Studio.
+        number: 0 = masks and first labels; 1, 2, … follow human corrections.
+        status: running (also while the process is down), done or failed.
+        version: model version in Label Studio; empty before the queue is ranked.
+        budget: masks to queue.
+        error: why it failed, with the mend.
+        started: seconds since the epoch.
+        ended: seconds since the epoch, 0 while it runs.
+        summary: counts for the report, by name.
+    """
+
+    project_id: int
+    number: int
+    status: RoundStatus
+    version: str = ""
+    budget: int = 0
+    error: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    summary: dict[str, float] = field(default_factory=dict)

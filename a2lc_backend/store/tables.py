@@ -1,0 +1,136 @@
+"""The ledger's tables; `migrations/` brings a database of any age to them."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("title", Text, nullable=False),
+    Column("classes", JSON, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("image", Text, nullable=False),
+    Column("ready", Integer, nullable=False, default=0),
+    Column("mask_key", Text, nullable=False, default=""),
+    Column("error", Text, nullable=False, default=""),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("status", String(16), nullable=False),
+    Column("version", String(64), nullable=False, default=""),
+    Column("budget", Integer, nullable=False, default=0),
+    Column("error", Text, nullable=False, default=""),
+    Column("started", Float, nullable=False, default=0.0),
+    Column("ended", Float, nullable=False, default=0.0),
+    Column("summary", JSON, nullable=False, default=dict),
+)
+
+phases = Table(
+    "phases",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(16), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("done", Integer, nullable=False, default=0),
+    Column("total", Integer, nullable=False, default=0),
+    Column("started", Float, nullable=False, default=0.0),
+    Column("ended", Float, nullable=False, default=0.0),
+)
+
+seen_annotations = Table(
+    "annotations",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("annotation_id", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, nullable=False),
+    Column("updated_at", String(40), nullable=False),
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("annotation_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("task_id", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("label", Integer, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("annotator", Integer, nullable=False),
+    Column("made_at", String(40), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("shape_key", Text, nullable=False, default=""),
+    Index("ix_corrections_task", "project_id", "task_id"),
+)
+
+auto_corrections = Table(
+    "auto_corrections",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("before", Integer, nullable=False),
+    Column("after", Integer, nullable=False),
+    Column("confidence", Float, nullable=False),
+)
+
+queries = Table(
+    "queries",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("rank", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, nullable=False),
+    Column("region_id", String(255), nullable=False),
+    Column("label", Integer, nullable=False),
+    Column("guess", Integer, nullable=False),
+    Column("acquisition", Float, nullable=False),
+    Index("ix_queries_task", "project_id", "round", "task_id"),
+)
+
+problems = Table(
+    "problems",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("task_id", Integer, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("ix_problems_round", "project_id", "round"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("received", Float, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("project_id", Integer, nullable=False),
+    Column("handled", Integer, nullable=False, default=0),
+    Index("ix_events_handled", "handled"),
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("owner", String(64), nullable=False),
+    Column("beat", Float, nullable=False),
+)

@@ -1,0 +1,104 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from label_studio_sdk.client import LabelStudio
+from numpy.typing import NDArray
+
+from a2lc_backend.demo.servers import Account, Server, label_studio
+from a2lc_backend.label_studio import close_client, open_client
+from a2lc_backend.masks import MaskSet
+from a2lc_backend.store import Artifacts, Ledger
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+def shared(name: str) -> Path:
+    """A folder of reference data beside the checkout; the test is left out where it is not there."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """An empty ledger on SQLite."""
+    return Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    """An empty folder of artifacts."""
+    return Artifacts(f"file://{tmp_path / 'artifacts'}")
+
+
+def grid_masks(rows: int, columns: int, cell: int = 8, labels: list[int] | None = None) -> MaskSet:
+    """Masks that tile an image like a chessboard, row by row."""
+    ids = np.arange(1, rows * columns + 1, dtype=np.uint16).reshape(rows, columns)
+    first = np.array(labels if labels is not None else [0] * (rows * columns), np.int64)
+    names = tuple(f"m{number}" for number in range(1, rows * columns + 1))
+    return MaskSet(ids.repeat(cell, 0).repeat(cell, 1), names, first, {})
+
+
+def random_soft_labels(classes: int, height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
+    """Soft labels with some structure, (C, H, W)."""
+    values = np.random.default_rng(seed).gamma(0.3, size=(classes, height, width)) + 1e-6
+    return (values / values.sum(0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A running Label Studio and its admin."""
+
+    server: Server
+    account: Account
+    client: LabelStudio
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A real Label Studio on a free port, fresh for this test run."""
+    program = Path(os.environ.get("A2LC_TEST_LABEL_STUDIO", REPOSITORY / ".venv-label-studio/bin/label-studio"))
+    if not program.exists():
+        pytest.fail(f"there is no {program}; run these tests with `make test`, which installs Label Studio")
+    account = Account()
+    files = tmp_path_factory.mktemp("files")
+    server = label_studio(program, tmp_path_factory.mktemp("label-studio"), account)
+    server.environment = {
+        **server.environment,
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files),
+    }
+    client = open_client(server.url, account.token)
+    try:
+        yield Studio(server.start(), account, client)
+    finally:
+        close_client(client)
+        server.stop()
+
+
+@pytest.fixture
+def clients() -> Iterator[Callable[[str, str], LabelStudio]]:
+    """Opens SDK clients and closes them after the test."""
+    opened: list[LabelStudio] = []
+
+    def make(url: str, token: str) -> LabelStudio:
+        opened.append(open_client(url, token))
+        return opened[-1]
+
+    yield make
+    for client in opened:
+        close_client(client)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from a2lc_backend.cli import app
+from a2lc_backend.settings import ProjectSettings, Settings, SettingsError, load_settings
+from a2lc_backend.store import Ledger, Phase, Problem, Project
+
+RUN = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def empty_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("A2LC_", "LABEL_STUDIO_")) and name != "A2LC_TEST_LABEL_STUDIO":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("A2LC_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    heavy = ("torch", "sklearn", "sqlalchemy", "label_studio_sdk")
+    code = f"import sys; from a2lc_backend import cli; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    fastest = 9.0
+    for _ in range(3):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "a2lc_backend", "--help"], capture_output=True, check=True)
+        fastest = min(fastest, time.perf_counter() - begun)
+    assert fastest < 1.0
+
+
+def test_the_web_process_imports_no_torch() -> None:
+    code = "import sys, a2lc_backend.app; print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_rounds_are_listed_and_shown(tmp_path: Path) -> None:
+    ledger = Ledger(load_settings().ledger_url)
+    ledger.save_project(Project(3, "Streets", ("Sky", "Road")))
+    ledger.begin_round(3, 10)
+    ledger.save_phase(3, 0, Phase("collect", "done", 4, 4, 1.0, 2.5))
+    ledger.add_problems(3, [Problem(0, "propose", 8, "task 8: image is truncated; upload it again")])
+    ledger.end_round(3, 0, "failed", "propose: no image could be used")
+    listed = RUN.invoke(app, ["rounds", "list", "--project", "3"])
+    assert listed.exit_code == 0
+    assert "failed" in listed.output
+    shown = RUN.invoke(app, ["rounds", "show", "--project", "3"])
+    assert shown.exit_code == 0
+    for text in ("no image could be used", "collect", "1.5", "task 8: image is truncated"):
+        assert text in shown.output
+
+
+def test_a_project_without_rounds_says_how_to_begin() -> None:
+    for command in (["list"], ["show"]):
+        result = RUN.invoke(app, ["rounds", *command, "--project", "3"])
+        assert result.exit_code == 1
+        assert "a2lc rounds next --project 3" in result.output
+
+
+def test_next_without_a_backend_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2LC_URL", "http://127.0.0.1:9")
+    result = RUN.invoke(app, ["rounds", "next", "--project", "3"])
+    assert result.exit_code == 1
+    assert "a2lc serve" in result.output
+
+
+def test_doctor_names_each_mend() -> None:
+    result = RUN.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "ok   ledger" in result.output
+    assert "ok   artifacts" in result.output
+    assert "FAIL Label Studio" in result.output
+    assert "LABEL_STUDIO_URL" in result.output
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2LC_PORT", "ninety")
+    result = RUN.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "port" in result.output.lower()
+
+
+def test_extra_params_override_the_installation_and_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2LC_BUDGET", "77")
+    settings = load_settings()
+    assert settings.project() == ProjectSettings(budget=77)
+    assert settings.project({"corrector": "paper"}).corrector == "paper"
+    for wrong in ({"budget": 0}, {"butget": 5}, {"proposals": "magic"}, {"world": "/etc"}):
+        with pytest.raises(SettingsError, match=next(iter(wrong))):
+            settings.project(wrong)
+
+
+def test_the_token_is_never_printed() -> None:
+    assert "abc" not in repr(Settings(label_studio_api_key="abc"))  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, inspect
+
+from a2lc_backend.store import (
+    ArtifactError,
+    Artifacts,
+    AutoCorrection,
+    Correction,
+    Ledger,
+    Problem,
+    Project,
+    Query,
+    SeenAnnotation,
+    TaskState,
+)
+from a2lc_backend.store.tables import metadata
+
+NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
+
+
+def correction(annotation: int, region: str, label: int = 1, task: int = 7) -> Correction:
+    return Correction(annotation, task, region, "label", label, 0, 5, NOW, 1)
+
+
+def test_a_new_ledger_has_the_schema_the_code_expects(ledger: Ledger) -> None:
+    found = inspect(create_engine(ledger.url))
+    assert set(metadata.tables) <= set(found.get_table_names())
+    for name, table in metadata.tables.items():
+        assert {column["name"] for column in found.get_columns(name)} == {column.name for column in table.columns}
+
+
+def test_a_ledger_is_opened_again_with_what_it_held(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'deep' / 'ledger.db'}"
+    first = Ledger(url)
+    first.save_project(Project(3, "Straßen", ("Sky", "Road")))
+    first.save_tasks(3, [TaskState(7, "/a.jpg"), TaskState(8, "/b.jpg", ready=True, mask_key="k")])
+    first.close()
+    again = Ledger(url)
+    assert again.project(3) == Project(3, "Straßen", ("Sky", "Road"))
+    assert again.project(4) is None
+    assert again.tasks(3) == [TaskState(7, "/a.jpg"), TaskState(8, "/b.jpg", ready=True, mask_key="k")]
+    assert again.task(3, 9) is None
+
+
+def test_an_unfinished_round_is_taken_up_before_a_new_one_begins(ledger: Ledger) -> None:
+    assert ledger.begin_round(3, 50).number == 0
+    assert ledger.begin_round(3, 60).number == 0
+    ledger.end_round(3, 0, "failed", "score: no scores; run the round again")
+    assert ledger.begin_round(3, 60).status == "running"
+    assert [item.number for item in ledger.unfinished()] == [0]
+    ledger.end_round(3, 0, "done")
+    assert ledger.begin_round(3, 60).number == 1
+    last = ledger.last_done(3)
+    assert last is not None
+    assert (last.number, last.budget, last.error) == (0, 50, "")
+
+
+def test_an_annotation_replaces_all_it_said_before(ledger: Ledger) -> None:
+    seen = SeenAnnotation(11, 7, "t1")
+    ledger.save_annotation(3, seen, [correction(11, "a"), correction(11, "b")])
+    ledger.save_annotation(3, SeenAnnotation(11, 7, "t2"), [correction(11, "a", 2)])
+    ledger.save_annotation(3, SeenAnnotation(12, 7, "t2"), [correction(12, "a", 2)])
+    assert [(item.annotation_id, item.region_id, item.label) for item in ledger.corrections(3)] == [
+        (11, "a", 2), (12, "a", 2),
+    ]  # fmt: skip
+    assert ledger.corrections(3)[0].made_at == NOW
+    ledger.forget_annotations(3, [11])
+    assert set(ledger.seen_annotations(3)) == {12}
+    ledger.forget_tasks(3, [7])
+    assert ledger.corrections(3) == []
+
+
+def test_queue_and_automatic_corrections_are_replaced_whole(ledger: Ledger) -> None:
+    queries = [Query(1, rank, 7, f"m{rank}", 0, 1, 1.0 / rank) for rank in (1, 2, 3)]
+    ledger.save_queries(3, 1, queries[:2])
+    ledger.save_queries(3, 1, queries)
+    assert ledger.queries(3, 1) == queries
+    assert ledger.queries(3, 2) == []
+    ledger.save_auto_corrections(3, 1, [AutoCorrection(1, 7, "a", 0, 1, 0.9)])
+    ledger.save_auto_corrections(3, 1, [])
+    assert ledger.auto_corrections(3, 1) == []
+
+
+def test_a_problem_is_noted_once(ledger: Ledger) -> None:
+    problem = Problem(1, "collect", 7, "task 7: no")
+    ledger.add_problems(3, [problem])
+    ledger.add_problems(3, [problem, Problem(1, "collect", 8, "task 8: no")])
+    assert [item.task_id for item in ledger.problems(3, 1)] == [7, 8]
+
+
+def test_webhooks_are_handled_once_and_in_order(ledger: Ledger) -> None:
+    ledger.add_event("TASKS_CREATED", 3)
+    ledger.add_event("START_TRAINING", 3)
+    assert ledger.take_events() == [("TASKS_CREATED", 3), ("START_TRAINING", 3)]
+    assert ledger.take_events() == []
+
+
+def test_one_owner_holds_a_projects_lock(ledger: Ledger) -> None:
+    assert ledger.take_lock(3, "one", stale_after=60)
+    assert ledger.take_lock(3, "one", stale_after=60)
+    assert not ledger.take_lock(3, "two", stale_after=60)
+    assert ledger.take_lock(4, "two", stale_after=60)
+    ledger.release_lock(3, "two")
+    assert not ledger.take_lock(3, "two", stale_after=60)
+    assert ledger.take_lock(3, "two", stale_after=-1), "a lock that is not renewed goes stale"
+    ledger.release_lock(3, "two")
+    assert ledger.take_lock(3, "one", stale_after=60)
+
+
+def test_threads_take_one_lock_among_them(ledger: Ledger) -> None:
+    taken: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda name=name: taken.append(ledger.take_lock(9, name, 60))) for name in "abcdef"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(taken) == 1
+
+
+@pytest.mark.parametrize("url", ["file", "memory://a2lc-test"])
+def test_artifacts_come_back_as_written(url: str, tmp_path: Path) -> None:
+    artifacts = Artifacts(f"file://{tmp_path}" if url == "file" else url)
+    arrays = {"a": np.arange(6).reshape(2, 3), "names": np.array(["x", "übergroß"])}
+    artifacts.write_arrays("deep/er/one", arrays)
+    artifacts.write_arrays("deep/er/one", arrays)
+    found = artifacts.read_arrays("deep/er/one")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert artifacts.exists("deep/er/one")
+    artifacts.delete("deep")
+    artifacts.delete("deep")
+    assert not artifacts.exists("deep/er/one")
+
+
+def test_a_missing_and_a_corrupt_artifact_are_named(tmp_path: Path) -> None:
+    artifacts = Artifacts(f"file://{tmp_path}")
+    with pytest.raises(ArtifactError, match="nothing is missing"):
+        artifacts.read("nothing")
+    artifacts.write("one", b"some bytes")
+    (tmp_path / "one").write_bytes((tmp_path / "one").read_bytes()[:-1] + b"?")
+    with pytest.raises(ArtifactError, match=r"one in .* is corrupt"):
+        artifacts.read("one")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts = Artifacts(f"file://{tmp_path}")
+    artifacts.write("one", b"old")
+    monkeypatch.setattr(artifacts._fs, "mv", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        artifacts.write("one", b"new")
+    assert artifacts.read("one") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
