@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.types.prediction import Prediction
 from numpy.typing import NDArray
 
 from a2lc_backend.demo.servers import Account, Server, label_studio
@@ -102,3 +104,14 @@ def clients() -> Iterator[Callable[[str, str], LabelStudio]]:
     yield make
     for client in opened:
         close_client(client)
+
+
+def batch_predict(studio: Studio, project_id: int, task_id: int) -> Prediction:
+    """Do what "Retrieve predictions" does in the Data Manager: Label Studio calls /predict and keeps the answer."""
+    httpx.post(
+        f"{studio.url}/api/dm/actions?id=retrieve_tasks_predictions&project={project_id}",
+        headers={"Authorization": f"Token {studio.account.token}"},
+        json={"selectedItems": {"all": False, "included": [task_id]}, "filters": {"conjunction": "and", "items": []}},
+        timeout=100,
+    ).raise_for_status()
+    return max(studio.client.predictions.list(task=task_id), key=lambda item: item.id)

@@ -19,7 +19,7 @@ from a2lc_backend.bench.world import World, load_world
 from a2lc_backend.demo.run import DemoRound, Loop
 from a2lc_backend.demo.servers import Server, backend, free_port
 from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE
-from tests.conftest import REPOSITORY, SHARED, Studio
+from tests.conftest import REPOSITORY, SHARED, Studio, batch_predict
 
 pytestmark = pytest.mark.e2e
 
@@ -169,20 +169,12 @@ def test_the_backend_is_connected_as_an_admin_sees_it(loop: Loop) -> None:
     assert any(view.data["title"] == VIEW_TITLE for view in loop.client.views.list(project=loop.project_id))  # type: ignore[index,call-overload]
 
 
-def test_a_known_task_is_predicted_from_the_store_in_label_studios_own_words(loop: Loop) -> None:
-    """Batch predictions in the Data Manager: Label Studio itself calls /predict and keeps the answer."""
+def test_a_known_task_is_predicted_from_the_store_when_label_studio_asks(loop: Loop, studio: Studio) -> None:
     task_id = next(iter(predictions(loop)))
     held = loop.client.predictions.list(task=task_id)
     last = max(held, key=lambda item: item.id)
     loop.client.predictions.delete(id=last.id)
-    reply = httpx.post(
-        f"{loop.studio.url}/api/dm/actions?id=retrieve_tasks_predictions&project={loop.project_id}",
-        headers={"Authorization": f"Token {loop.account.token}"},
-        json={"selectedItems": {"all": False, "included": [task_id]}, "filters": {"conjunction": "and", "items": []}},
-        timeout=100,
-    )
-    reply.raise_for_status()
-    again = max(loop.client.predictions.list(task=task_id), key=lambda item: item.id)
+    again = batch_predict(studio, loop.project_id, task_id)
     assert again.id != last.id
     assert again.model_version == last.model_version
     assert again.result == last.result

@@ -33,7 +33,7 @@ class OraclePlatform:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._answers: dict[int, Annotation] = {}
+        self.answers: dict[int, Annotation] = {}
         self.versions: list[str] = []
 
     def project(self) -> ProjectInfo:
@@ -58,11 +58,11 @@ class OraclePlatform:
 
     def annotation_stamps(self) -> list[AnnotationStamp]:
         """Every answer given so far."""
-        return [AnnotationStamp(item.id, item.task_id, item.made_at.isoformat()) for item in self._answers.values()]
+        return [AnnotationStamp(item.id, item.task_id, item.made_at.isoformat()) for item in self.answers.values()]
 
     def annotation(self, stamp: AnnotationStamp, size: tuple[int, int]) -> Annotation | None:
         """One answer."""
-        return self._answers.get(stamp.id)
+        return self.answers.get(stamp.id)
 
     def shown_mask(self, mask: NDArray[np.bool_], ring: NDArray[np.float64] | None) -> NDArray[np.bool_]:
         """Masks are shown as they are."""
@@ -85,9 +85,9 @@ class OraclePlatform:
             answered = tuple(
                 self._answer(region, truth) for region in predict(task_id).regions if region.rank is not None
             )
-            number = len(self._answers) + 1
+            number = len(self.answers) + 1
             made_at = _EPOCH + timedelta(seconds=number)
-            self._answers[number] = Annotation(number, task_id, 1, made_at, answered)
+            self.answers[number] = Annotation(number, task_id, 1, made_at, answered)
         self.versions.append(version)
         progress(len(queued), len(queued))
         return []

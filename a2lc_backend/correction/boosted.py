@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from a2lc_backend.correction import Corrected, MaskTable
 from a2lc_backend.masks import IGNORE
+
+_ROWS_A_THREAD = 5_000
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ class BoostedCorrector:
             early_stopping=False, random_state=seed,
         )  # fmt: skip
         weights = np.concatenate([np.ones(len(rows)), np.full(len(anchor_rows), self.anchor_weight)])
-        model.fit(inputs[train], base[train], sample_weight=weights)
         probabilities = np.zeros((len(base), classes))
-        probabilities[:, model.classes_] = model.predict_proba(inputs)
+        # A few hundred rows are too few to share: a second OpenMP thread made the fit four times slower on busy cores.
+        with threadpool_limits(1 if len(train) < _ROWS_A_THREAD else None, user_api="openmp"):
+            model.fit(inputs[train], base[train], sample_weight=weights)
+            probabilities[:, model.classes_] = model.predict_proba(inputs)
         return self._relabel(table, probabilities)
 
     def _relabel(self, table: MaskTable, probabilities: NDArray[np.float64]) -> Corrected:

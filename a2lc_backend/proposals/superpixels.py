@@ -1,8 +1,8 @@
 """Masks where no model is at hand: superpixels, merged with the neighbours that look most alike.
 
 Measured on 30 images of CamVid (480×360) at 50 masks: share of pixels whose mask has their class as its majority .884,
-ceiling of the mean IoU 53.6; SLIC at 50 masks without merging reaches .818 and 44.1, Felzenszwalb's segments merged in
-the same way .875 and 49.1. More masks raise it slowly (150: .911), so a person's looks are better spent on 40 to 80.
+ceiling of the mean IoU 53.6, boundary recall .51; SLIC at 50 without merging .818, 44.1 and .36; segments of
+Felzenszwalb merged in the same way .875, 49.1 and .64. At 40 masks .875, at 80 .902, at 150 .911.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def propose_task(
             masks = split_pieces(masks)
         imported = bool({region.id for region in regions} & set(masks.region_ids))
         workspace.write_masks(proposed_key, masks, mask_features(image, masks), imported)
-    if not workspace.has_input(state.task_id):
-        workspace.write_input(state.task_id, segmenter.prepare(image))
+    if not workspace.has_input(state.task_id, segmenter.fingerprint):
+        workspace.write_input(state.task_id, segmenter.fingerprint, segmenter.prepare(image))
     key = _edited_key(context, state.task_id, edits)
     if not workspace.has_masks(key):
         shapes = {verdict.shape_key: workspace.shape(verdict.shape_key) for _, verdict in edits if verdict.shape_key}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,39 +11,65 @@ from numpy.typing import NDArray
 from a2lc_backend.acquisition import acquisition_rows
 from a2lc_backend.masks import label_map
 from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.platform import Task
 from a2lc_backend.rounds.workspace import Scores
-from a2lc_backend.segmenter import enlarge
+from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge
 
 
 def train(context: Context, progress: Progress) -> None:
-    """Train θ on the pseudo-labels of this round."""
+    """Train θ on the pseudo-labels of this round, from where the last round's θ stands."""
     labels = context.workspace.labels(context.number)
     segmenter = context.make_segmenter(len(context.project().classes))
+    _load(context, segmenter, context.number - 1)
+    inputs = _Inputs(context, segmenter)
 
     def samples() -> Iterator[tuple[NDArray[np.generic], NDArray[np.uint8]]]:
         for place, task_id in enumerate(labels.task_ids):
             masks = context.workspace.masks(labels.mask_keys[place])
             target = label_map(masks.mask_ids, labels.labels[labels.span(place)])
-            yield context.workspace.input(int(task_id)), target
+            yield inputs.read(int(task_id)), target
 
     segmenter.fit(samples, progress)
     context.workspace.write_segmenter(context.number, segmenter.state())
+
+
+class _Inputs:
+    """What θ reads of each image; prepared now where another kind of θ was used before."""
+
+    def __init__(self, context: Context, segmenter: Segmenter) -> None:
+        self._context = context
+        self._segmenter = segmenter
+        self._images = {state.task_id: state.image for state in context.ledger.tasks(context.project_id)}
+
+    def read(self, task_id: int) -> NDArray[np.generic]:
+        workspace, kind = self._context.workspace, self._segmenter.fingerprint
+        if not workspace.has_input(task_id, kind):
+            image = self._context.platform.image(Task(task_id, self._images[task_id]))
+            workspace.write_input(task_id, kind, self._segmenter.prepare(image))
+        return workspace.input(task_id, kind)
+
+
+def _load(context: Context, segmenter: Segmenter, number: int) -> None:
+    """Restore θ of a round, if it is of this kind."""
+    state = context.workspace.segmenter(number) if number >= 0 else None
+    if state is not None:
+        with suppress(SegmenterError):
+            segmenter.load(state)
 
 
 def score(context: Context, progress: Progress) -> None:
     """Let θ look at every image: what ranking and the corrector need of its soft labels."""
     labels = context.workspace.labels(context.number)
     segmenter = context.make_segmenter(len(context.project().classes))
-    state = context.workspace.segmenter(context.number)
-    if state is not None:
-        segmenter.load(state)
+    _load(context, segmenter, context.number)
+    inputs = _Inputs(context, segmenter)
     for place, task_id in enumerate(labels.task_ids):
         progress(place, len(labels.task_ids))
         key = labels.mask_keys[place]
         if context.workspace.scores(context.number, int(task_id), key) is not None:
             continue
         masks = context.workspace.masks(key)
-        soft = enlarge(segmenter.soft_labels(context.workspace.input(int(task_id))), masks.size)
+        soft = enlarge(segmenter.soft_labels(inputs.read(int(task_id))), masks.size)
         rows, means, dominant = acquisition_rows(soft, masks.mask_ids, len(masks))
         context.workspace.write_scores(context.number, int(task_id), Scores(key, rows, means, dominant))
     progress(len(labels.task_ids), len(labels.task_ids))

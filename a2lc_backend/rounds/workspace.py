@@ -156,17 +156,17 @@ class Workspace:
         height, width = (int(side) for side in arrays["size"])
         return np.unpackbits(arrays["bits"], count=height * width).reshape(height, width).astype(bool)
 
-    def write_input(self, task_id: int, array: NDArray[np.generic]) -> None:
-        """Store what θ reads of an image: frozen features, or pixels."""
-        self._artifacts.write_arrays(f"{self._root}/tasks/{task_id}/input", {"input": array})
+    def write_input(self, task_id: int, kind: str, array: NDArray[np.generic]) -> None:
+        """Store what θ reads of an image: frozen features, or pixels; `kind` is `Segmenter.fingerprint`."""
+        self._artifacts.write_arrays(f"{self._root}/tasks/{task_id}/input-{kind}", {"input": array})
 
-    def has_input(self, task_id: int) -> bool:
+    def has_input(self, task_id: int, kind: str) -> bool:
         """Whether θ's input of an image is stored."""
-        return self._artifacts.exists(f"{self._root}/tasks/{task_id}/input")
+        return self._artifacts.exists(f"{self._root}/tasks/{task_id}/input-{kind}")
 
-    def input(self, task_id: int) -> NDArray[np.generic]:
+    def input(self, task_id: int, kind: str) -> NDArray[np.generic]:
         """What θ reads of an image."""
-        return self._artifacts.read_arrays(f"{self._root}/tasks/{task_id}/input")["input"]
+        return self._artifacts.read_arrays(f"{self._root}/tasks/{task_id}/input-{kind}")["input"]
 
     def write_segmenter(self, number: int, state: bytes) -> None:
         """Store θ of a round."""

@@ -1,94 +1,146 @@
-"""θ, the segmenter: learns the pseudo-labels and gives soft labels, f_θ(x), per-pixel class probabilities."""
+"""θ, the model trained on the pseudo-labels: its soft labels f_θ(x) are per-pixel class probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Samples = Callable[[], Iterable[tuple[Array, NDArray[np.uint8]]]]
-"""Gives each image's input (from `Segmenter.prepare`) and labels, (H, W) uint8, 255 = ignore; can be asked again."""
+Prepared = NDArray[np.generic]
+"""What a segmenter reads of an image; only the segmenter that made it knows what is in it."""
 
-NAMES = ("head", "unet")
+Samples = Callable[[], Iterable[tuple[Prepared, NDArray[np.uint8]]]]
+"""Gives, every time it is called, each image as prepared with its labels: (H, W) uint8 class ids at the size of the
+image, `IGNORE` where a pixel has none."""
+
+Progress = Callable[[int, int], None]
+"""Called with units done and their number; what it raises ends the training and leaves the segmenter as it was."""
 
 
 class SegmenterError(ValueError):
-    """A segmenter cannot be built; the message names the mend."""
+    """A segmenter cannot be built, trained or restored; the message says why and what mends it."""
 
 
 class Segmenter(Protocol):
-    """A model of per-pixel classes. Deterministic for a seed on the CPU."""
+    """A model of soft labels."""
 
-    def prepare(self, image: NDArray[np.uint8]) -> Array:
-        """What the model reads of an image, to be kept for all rounds: it does not depend on training.
+    @property
+    def fingerprint(self) -> str:
+        """Name of what `prepare` does, short enough for a key; arrays prepared under another name are of no use."""
+        ...
+
+    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+        """Reduce an image to what training and scoring read of it, once and for all rounds.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
+            image: (H, W, 3) uint8, RGB.
+
+        Returns:
+            A small array to be stored, a few MB at most.
+
+        Raises:
+            SegmenterError: if the backbone cannot be used.
         """
         ...
 
-    def fit(self, samples: Samples, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Train anew on the samples; without a single labelled pixel the soft labels stay uniform."""
+    def fit(self, samples: Samples, progress: Progress | None = None) -> None:
+        """Train on pseudo-labels; the same samples and seed give the same soft labels on the same CPU.
+
+        Without a single labelled pixel the soft labels are uniform.
+
+        Args:
+            samples: the images.
+            progress: told of every few steps; while images are read the number of units is not known yet, and it is
+                called with 0 done.
+
+        Raises:
+            SegmenterError: for a label that is no class, or an array that this segmenter did not prepare.
+        """
         ...
 
-    def soft_labels(self, prepared: Array) -> NDArray[np.float32]:
-        """Class probabilities (C, h, w) float32 of an image, at the model's resolution; sum to 1 over C."""
+    def soft_labels(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Class probabilities f_θ(x) at the resolution of the model; see `enlarge`.
+
+        Args:
+            prepared: an image.
+
+        Returns:
+            (C, h, w) float32, sums to 1 over C; all 1/C before the first `fit`.
+
+        Raises:
+            SegmenterError: for an array that this segmenter did not prepare.
+        """
         ...
 
     def state(self) -> bytes:
-        """Everything that training changed."""
+        """What was learned, so that `load` restores it exactly."""
         ...
 
     def load(self, state: bytes) -> None:
-        """Take over what `state` gave, so that the soft labels are the same to the bit."""
+        """Take over what another segmenter of the same kind learned.
+
+        Classes that came after the state was written get the probability 0.
+
+        Raises:
+            SegmenterError: if the bytes are no such state.
+        """
         ...
+
+
+NAMES = ("head", "unet")
 
 
 def make_segmenter(
     name: str, *, classes: int, device: str | None = None, backbone: Path | None = None, seed: int = 0
 ) -> Segmenter:
-    """Build an untrained segmenter, importing torch only now.
+    """Build an untrained segmenter; this is where torch is imported.
 
     Args:
-        name: `head`: a small head on frozen features; `unet`: a small U-Net from scratch.
-        classes: C.
-        device: `cuda` or `cpu`; what is there if None.
-        backbone: of `head`: a `torch.export` file (.pt2) or the state dict of a torchvision ResNet (.pth).
-        seed: of weights, samples and their order.
+        name: `head`: a small head on the frozen features of a backbone; `unet`: a small U-Net trained from scratch.
+        classes: C, 1 to 255.
+        device: `cpu`, `cuda` or `cuda:1`; CUDA if there is any when not set.
+        backbone: of `head`: a `torch.export` file (.pt2), or a state dict of a torchvision ResNet (.pth).
+        seed: of weights, drawn pixels and batches.
 
     Raises:
-        SegmenterError: for an unknown name, or a backbone that is missing or cannot be read.
+        SegmenterError: for an unknown name, a number of classes that cannot be, a device or a backbone that is not
+            there.
     """
-    if name == "head":
-        from a2lc_backend.segmenter.head import HeadSegmenter  # noqa: PLC0415
+    if name not in NAMES:
+        raise SegmenterError(f"no segmenter is named {name!r}; choose one of {', '.join(NAMES)}")
+    if not 1 <= classes <= 255:
+        raise SegmenterError(f"{classes} classes cannot be; give the label config 1 to 255 labels")
+    from a2lc_backend.segmenter.state import choose_device  # noqa: PLC0415 - torch takes seconds to load
 
-        if backbone is None:
-            raise SegmenterError("the segmenter `head` needs a backbone; set A2LC_BACKBONE to its file, or use `unet`")
-        return HeadSegmenter(classes, backbone, device, seed)
     if name == "unet":
         from a2lc_backend.segmenter.unet import UNetSegmenter  # noqa: PLC0415
 
-        return UNetSegmenter(classes, device, seed)
-    raise SegmenterError(f"no segmenter is named {name!r}; choose one of {', '.join(NAMES)}")
+        return UNetSegmenter(classes, choose_device(device), seed)
+    if backbone is None:
+        raise SegmenterError("the segmenter `head` needs a backbone; set A2LC_BACKBONE to its file or choose `unet`")
+    from a2lc_backend.segmenter.backbones import open_backbone  # noqa: PLC0415
+    from a2lc_backend.segmenter.head import HeadSegmenter  # noqa: PLC0415
+
+    chosen = choose_device(device)
+    return HeadSegmenter(open_backbone(backbone, chosen), classes, chosen, seed)
 
 
 def enlarge(soft_labels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Bring soft labels to the size of their image: bilinear, pixel centres aligned, summing to 1 again.
+    """Bring soft labels to the size of their image, bilinearly between cell centres.
 
     Args:
-        soft_labels: (C, h, w) float32.
-        size: height and width in pixels.
+        soft_labels: (C, h, w) float32, sums to 1 over C.
+        size: height H and width W in pixels.
 
     Returns:
-        (C, H, W) float32.
+        (C, H, W) float32, sums to 1 over C.
     """
-    if soft_labels.shape[1:] == size:
-        return soft_labels
-    planes = [cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for plane in soft_labels]
-    enlarged = np.stack(planes).astype(np.float32)
-    return np.asarray(enlarged / enlarged.sum(0, keepdims=True), np.float32)
+    large = np.empty((len(soft_labels), *size), np.float32)
+    for probability, target in zip(soft_labels, large, strict=True):
+        target[:] = cv2.resize(probability, size[::-1], interpolation=cv2.INTER_LINEAR)
+    large /= large.sum(axis=0)
+    return large

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from a2lc_backend.features import FEATURE_NAMES, mask_features
+from a2lc_backend.masks import MaskSet
+from tests.conftest import grid_masks
+
+
+def column(name: str) -> int:
+    return FEATURE_NAMES.index(name)
+
+
+def test_colour_place_and_shape_are_what_their_names_say() -> None:
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:, 16:] = 255
+    features = mask_features(image, grid_masks(2, 4))
+    assert features.shape == (8, len(FEATURE_NAMES))
+    assert features.dtype == np.float32
+    assert features[0, column("lightness_mean")] == pytest.approx(0)
+    assert features[3, column("lightness_mean")] == pytest.approx(100, abs=0.1)
+    assert features[3, column("lightness_std")] == pytest.approx(0, abs=1e-2)
+    assert features[1, column("gradient_mean")] > features[0, column("gradient_mean")]
+    assert features[0, column("center_x")] == pytest.approx(3.5 / 32)
+    assert features[4, column("center_y")] == pytest.approx(11.5 / 16)
+    assert features[0, column("width")] == pytest.approx(8 / 32)
+    assert features[0, column("log_area")] == pytest.approx(np.log(64 / 512))
+    assert features[0, column("fill")] == pytest.approx(1)
+    assert features[4, column("top")] == pytest.approx(0.5)
+    assert features[4, column("bottom")] == pytest.approx(1)
+
+
+def test_a_mask_without_pixels_has_zeros() -> None:
+    masks = MaskSet(np.ones((4, 4), np.uint16), ("a", "b"), np.zeros(2, np.int64), {})
+    features = mask_features(np.full((4, 4, 3), 90, np.uint8), masks)
+    assert np.isfinite(features).all()
+    assert not features[1].any()
+
+
+def test_sizes_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match="height, width"):
+        mask_features(np.zeros((5, 5, 3), np.uint8), grid_masks(1, 1))

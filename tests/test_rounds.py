@@ -1,0 +1,367 @@
+"""Rounds with the oracle in Label Studio's place: real masks, a real segmenter, a real store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from a2lc_backend.bench.oracle import OraclePlatform, true_labels
+from a2lc_backend.bench.scenes import draw_world
+from a2lc_backend.bench.world import World
+from a2lc_backend.masks import IGNORE, Region, label_map
+from a2lc_backend.metrics import confusion_matrix, mean_iou
+from a2lc_backend.proposals import make_proposals
+from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.platform import (
+    Annotation,
+    AnnotationStamp,
+    PlatformError,
+    Prediction,
+    ProjectInfo,
+    Task,
+    TaskError,
+)
+from a2lc_backend.rounds.publish import RoundView
+from a2lc_backend.rounds.report import round_report
+from a2lc_backend.rounds.runner import PHASES, RoundBusyError, RoundFailedError, run_round
+from a2lc_backend.rounds.workspace import SOURCES, Workspace
+from a2lc_backend.segmenter import make_segmenter
+from a2lc_backend.settings import ProjectSettings
+from a2lc_backend.store import Artifacts, Ledger, Round
+
+BUDGET = 30
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return draw_world(tmp_path_factory.mktemp("street"), images=8, val_images=1, size=(120, 160))
+
+
+@dataclass
+class Run:
+    """A project on the oracle, round by round."""
+
+    world: World
+    folder: Path
+    settings: ProjectSettings = field(default_factory=lambda: ProjectSettings(budget=BUDGET))
+    platform: OraclePlatform = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.platform = OraclePlatform(self.world)
+        self.ledger = Ledger(f"sqlite:///{self.folder / 'ledger.db'}")
+        self.workspace = Workspace(Artifacts(f"file://{self.folder / 'artifacts'}"), 1)
+
+    def begin(self, proposals: str = "world") -> Context:
+        record = self.ledger.begin_round(1, self.settings.budget)
+        return Context(
+            record, self.settings, self.ledger, self.workspace, self.platform,
+            make_proposals(proposals, world=self.world.root, superpixels=12),
+            lambda classes: make_segmenter("unet", classes=classes),
+        )  # fmt: skip
+
+    def round(self) -> Round:
+        return run_round(self.begin(), "test")
+
+    def miou(self, number: int) -> float:
+        labels, total = self.workspace.labels(number), 0
+        for place, task_id in enumerate(labels.task_ids):
+            masks = self.workspace.masks(labels.mask_keys[place])
+            shown = label_map(masks.mask_ids, labels.labels[labels.span(place)])
+            truth = self.world.truth(self.platform.name(int(task_id)))
+            total = total + confusion_matrix(truth, shown, len(self.world.classes))
+        return mean_iou(np.asarray(total))
+
+    def problems(self, number: int) -> list[str]:
+        return [problem.message for problem in self.ledger.problems(1, number) if problem.phase != "correct"]
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real U-Net, trained for fewer steps: what is tested here is the rounds."""
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)
+
+
+@pytest.fixture
+def run(world: World, tmp_path: Path) -> Run:
+    return Run(world, tmp_path)
+
+
+def test_labels_get_better_and_people_are_believed(run: Run) -> None:
+    rounds = [run.round() for _ in range(4)]
+    assert run.miou(3) > run.miou(0) + 0.05
+    labels = run.workspace.labels(3)
+    answered: set[tuple[int, str]] = set()
+    for number in range(3):
+        queue = {(query.task_id, query.region_id) for query in run.ledger.queries(1, number)}
+        assert len(queue) == BUDGET
+        assert not queue & answered, "no mask is asked about twice"
+        answered |= queue
+    for place, task_id in enumerate(labels.task_ids):
+        masks = run.workspace.masks(labels.mask_keys[place])
+        truth = true_labels(masks, run.world.truth(run.platform.name(int(task_id))), len(run.world.classes))
+        span = labels.span(place)
+        for index, region_id in enumerate(masks.region_ids):
+            if (int(task_id), region_id) in answered and truth[index] != IGNORE:
+                assert labels.labels[span][index] == truth[index]
+                assert SOURCES[labels.sources[span][index]] == "human"
+    assert [record.summary["answered"] for record in rounds] == [0, BUDGET, BUDGET, BUDGET]
+    assert len({record.version for record in rounds}) == 4
+    assert all(record.version.startswith(f"a2lc-r{number}-") for number, record in enumerate(rounds))
+
+
+@pytest.mark.parametrize("corrector", ["paper", "none"])
+def test_other_correctors_run_behind_the_same_rounds(world: World, tmp_path: Path, corrector: str) -> None:
+    run = Run(world, tmp_path, ProjectSettings(budget=BUDGET, corrector=corrector))  # type: ignore[arg-type]
+    for _ in range(2):
+        run.round()
+    # With 30 answers a round the paper's corrector may well lose; `none` cannot.
+    if corrector == "none":
+        assert run.miou(1) > run.miou(0)
+        assert run.ledger.auto_corrections(1, 1) == []
+    assert run.ledger.last_done(1) == run.ledger.rounds(1)[1]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("name", [name for name, _ in PHASES])
+@pytest.mark.parametrize("moment", ["begins", "inside", "ends"])
+def test_a_round_that_is_killed_ends_as_an_undisturbed_one(
+    world: World, tmp_path: Path, name: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = calm_run(world, tmp_path.parent)
+    shutil.copytree(tmp_path.parent / "calm-0", tmp_path, dirs_exist_ok=True)
+    run = Run(world, tmp_path)
+    run.platform.answers.update(_ANSWERS)
+    run.platform.versions.append(calm.platform.versions[0])
+    context = run.begin()
+
+    def struck(work: Callable[[Context, Callable[[int, int], None]], None]) -> Callable[..., None]:
+        def run_and_die(context: Context, progress: Callable[[int, int], None]) -> None:
+            def strike(done: int, total: int) -> None:
+                if moment == "inside" and done >= 1:
+                    raise Killed
+                progress(done, total)
+
+            if moment == "begins":
+                raise Killed
+            work(context, strike)
+            raise Killed
+
+        return run_and_die
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        phases = [(phase, struck(work) if phase == name else work) for phase, work in PHASES]
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", tuple(phases))
+        run_round(context, "the process that dies")
+    run.ledger.release_lock(1, "the process that dies")
+    assert [record.number for record in run.ledger.unfinished()] == [1]
+    record = run_round(run.begin(), "the next process")
+    assert record.version == calm.ledger.rounds(1)[1].version
+    assert run.ledger.queries(1, 1) == calm.ledger.queries(1, 1)
+    assert np.array_equal(run.workspace.labels(1).labels, calm.workspace.labels(1).labels)
+    assert run.platform.versions == calm.platform.versions
+
+
+_CALM: list[Run] = []
+_ANSWERS: dict[int, Annotation] = {}
+
+
+def calm_run(world: World, folder: Path) -> Run:
+    """Two undisturbed rounds, made once; round 0 is kept as the others' start."""
+    if not _CALM:
+        run = Run(world, folder / "calm")
+        run.round()
+        _ANSWERS.update(run.platform.answers)
+        run.ledger.close()
+        shutil.copytree(run.folder, folder / "calm-0")
+        run.round()
+        _CALM.append(run)
+    return _CALM[0]
+
+
+def test_two_processes_do_not_run_one_round(run: Run) -> None:
+    assert run.ledger.take_lock(1, "another process", 60)
+    with pytest.raises(RoundBusyError):
+        run.round()
+
+
+class TroubledPlatform(OraclePlatform):
+    """Some tasks are out of order."""
+
+    broken: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()
+
+    def tasks(self) -> list[Task]:
+        return [task for task in super().tasks() if task.id not in self.gone]
+
+    def image(self, task: Task) -> NDArray[np.uint8]:
+        if task.id in self.broken:
+            raise TaskError("image /a.jpg: it is truncated; upload it again")
+        return super().image(task)
+
+
+def test_a_bad_image_costs_only_itself_and_is_tried_again(run: Run) -> None:
+    run.platform = TroubledPlatform(run.world)
+    run.platform.broken = frozenset({2})
+    record = run.round()
+    assert record.summary["tasks_left_out"] == 1
+    assert run.problems(0) == ["task 2: image /a.jpg: it is truncated; upload it again"]
+    assert 2 not in run.workspace.labels(0).task_ids
+    run.platform.broken = frozenset()
+    run.round()
+    assert 2 in run.workspace.labels(1).task_ids
+    assert run.problems(1) == []
+
+
+def test_no_usable_image_fails_the_round_with_the_mend(run: Run) -> None:
+    run.platform = TroubledPlatform(run.world)
+    run.platform.broken = frozenset(range(1, 9))
+    with pytest.raises(RoundFailedError, match="propose: no image of project 1 could be used"):
+        run.round()
+    report = round_report(run.ledger, 1, 0)
+    assert report.round.status == "failed"
+    assert len(report.problems) == 8
+
+
+def test_a_deleted_task_leaves_with_what_was_said_of_it(run: Run) -> None:
+    run.platform = TroubledPlatform(run.world)
+    run.round()
+    run.platform.gone = frozenset({3})
+    record = run.round()
+    assert 3 not in run.workspace.labels(1).task_ids
+    assert "task 3 was deleted" in run.problems(1)[0]
+    assert record.status == "done"
+
+
+def test_classes_may_be_added_but_not_moved(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.round()
+    names = run.world.classes
+    monkeypatch.setattr(run.platform, "project", lambda: ProjectInfo("street", (*names, "Tram")))
+    assert run.round().status == "done"
+    monkeypatch.setattr(run.platform, "project", lambda: ProjectInfo("street", names[::-1]))
+    with pytest.raises(RoundFailedError, match="put them back in that order"):
+        run.round()
+
+
+def said(number: int, task_id: int, annotator: int, region: Region) -> Annotation:
+    return Annotation(number, task_id, annotator, datetime(2026, 5, number % 28 + 1, tzinfo=timezone.utc), (region,))
+
+
+class Crowd(OraclePlatform):
+    """People whose annotations the test writes."""
+
+    def publish(self, version, tasks, queued, predict, progress):  # type: ignore[no-untyped-def]
+        self.versions.append(version)
+        self.shown = {task_id: predict(task_id) for task_id in tasks}
+        return []
+
+    def say(self, annotation: Annotation) -> None:
+        self.answers[annotation.id] = annotation
+
+    def unsay(self, number: int) -> None:
+        del self.answers[number]
+
+    @property
+    def first(self) -> Region:
+        return self.shown[1].regions[0]
+
+
+def test_people_who_disagree_are_asked_again_first(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    names = run.world.classes
+    crowd.say(said(1, 1, 5, replace(crowd.first, label=names[0])))
+    crowd.say(said(2, 1, 6, replace(crowd.first, label=names[1])))
+    asked = crowd.first.id
+    run.round()
+    first = run.ledger.queries(1, 1)[0]
+    assert (first.task_id, first.region_id) == (1, asked)
+    crowd.say(said(3, 1, 6, replace(next(r for r in crowd.shown[1].regions if r.id == asked), label=names[0])))
+    run.round()
+    assert asked not in {query.region_id for query in run.ledger.queries(1, 2) if query.task_id == 1}
+    shown = next(region for region in crowd.shown[1].regions if region.id == asked)
+    assert (shown.label, shown.source) == (names[0], "human")
+
+
+def test_a_deleted_annotation_takes_its_corrections_back(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    region = crowd.first
+    other = next(name for name in run.world.classes if name != region.label)
+    crowd.say(said(1, 1, 5, replace(region, label=other)))
+    run.round()
+    assert next(item for item in crowd.shown[1].regions if item.id == region.id).label == other
+    crowd.unsay(1)
+    run.round()
+    assert next(item for item in crowd.shown[1].regions if item.id == region.id).label == region.label
+
+
+def test_a_drawn_mask_takes_its_pixels_and_stays(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    drawn = np.zeros(run.workspace.masks(run.workspace.labels(0).mask_keys[0]).size, bool)
+    drawn[10:40, 20:60] = True
+    crowd.say(said(1, 1, 5, Region("drawn", run.world.classes[2], drawn)))
+    for _ in range(2):
+        run.round()
+        shown = next(region for region in crowd.shown[1].regions if region.id == "drawn")
+        assert np.array_equal(shown.mask, drawn)
+        assert (shown.label, shown.source) == (run.world.classes[2], "human")
+        assert not any((region.mask & drawn).any() for region in crowd.shown[1].regions if region.id != "drawn")
+
+
+def test_queued_regions_come_first_and_say_why(run: Run) -> None:
+    run.round()
+    view = RoundView(run.ledger, run.workspace, 1, 0)
+    best = max(view.queued, key=lambda task_id: view.prediction(task_id).score)
+    assert view.prediction(best).score == 1.0
+    for task_id in (int(task) for task in view.labels.task_ids):
+        prediction: Prediction = view.prediction(task_id)
+        ranks = [region.rank for region in prediction.regions]
+        count = sum(rank is not None for rank in ranks)
+        assert all(rank is not None for rank in ranks[:count])
+        assert ranks[:count] == sorted(rank for rank in ranks if rank is not None)
+        assert (prediction.score > 0) == (task_id in view.queued)
+        assert all(("labelled" in region.note) == (region.rank is not None) for region in prediction.regions)
+        assert all(0 <= (region.score or 0) <= 1 for region in prediction.regions)
+    with pytest.raises(KeyError, match="task 99"):
+        view.prediction(99)
+
+
+def test_superpixels_start_without_any_label(world: World, tmp_path: Path) -> None:
+    run = Run(world, tmp_path)
+    run_round(run.begin("superpixels"), "test")
+    assert set(run.workspace.labels(0).labels) == {IGNORE}
+    assert len(run.ledger.queries(1, 0)) == BUDGET
+    for _ in range(2):
+        run_round(run.begin("superpixels"), "test")
+    assert (run.workspace.labels(2).labels != IGNORE).mean() > 0.5
+    assert run.miou(2) > 0.2
+
+
+def test_an_old_annotation_counts_as_a_first_label(run: Run) -> None:
+    """What was submitted before round 0 is the team's own noisy data, not a correction."""
+    run.platform = crowd = Crowd(run.world)
+    mask = np.zeros((120, 160), bool)
+    mask[:20] = True
+    crowd.say(said(1, 1, 5, Region("old", run.world.classes[0], mask)))
+    run.round()
+    run.round()
+    assert run.ledger.corrections(1) == []
+
+
+def test_an_unknown_project_is_an_error(run: Run) -> None:
+    context = run.begin()
+    with pytest.raises(PlatformError, match="start its first round"):
+        context.project()
+    assert run.platform.annotation(AnnotationStamp(1, 1, ""), (1, 1)) is None
