@@ -7,7 +7,7 @@ UV := .venv-uv/bin/uv
 BIN := .venv/bin
 LABEL_STUDIO := .venv-label-studio/bin/label-studio
 
-.PHONY: demo test test-fast lint format lock clean
+.PHONY: demo test test-fast lint format lock screenshots clean
 
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
@@ -29,6 +29,9 @@ format: .venv/.dev  ## Put the style right
 
 lock: $(UV)  ## Pin every package again, from pyproject.toml
 	./scripts/lock.sh $(UV)
+
+screenshots: .venv/.dev .venv-label-studio/.installed  ## The README's pictures, in a real browser
+	$(BIN)/python scripts/screenshots.py --label-studio $(LABEL_STUDIO)
 
 clean:  ## Remove the environments and caches
 	rm -rf .venv .venv-uv .venv-label-studio .cache .mypy_cache .ruff_cache .pytest_cache

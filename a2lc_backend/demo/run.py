@@ -76,6 +76,7 @@ def run_demo(options: DemoOptions, console: Console) -> list[DemoRound]:
     """
     if not options.label_studio.exists():
         raise ServerError(f"there is no {options.label_studio}; `make demo` installs Label Studio and passes its place")
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
     folder = options.folder or Path(tempfile.mkdtemp(prefix="a2lc-demo-"))
     account = Account()
     with ExitStack() as stack:
@@ -279,6 +280,11 @@ def _table(rows: list[DemoRound], world: World, options: DemoOptions) -> Table:
             f"{row.right}{share}", f"{100 * row.data_miou:.1f}",
         )  # fmt: skip
     return table
+
+
+def _interrupt() -> None:
+    """End the servers on SIGTERM as on Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _wait(console: Console, loop: Loop, account: Account, folder: Path) -> None:
