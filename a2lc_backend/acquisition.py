@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import IGNORE
 
 
-def adaptive_class_weights(pixel_counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def adaptive_class_weights(pixel_counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Weigh rare classes up, and the more so the further the counts are from uniform.
 
     ŵ(c) = min count / count(c); KL = Σ P(c) log(P(c) / U(c)); w(c) = ŵ(c)^(KL³), all over the classes present
@@ -126,12 +126,14 @@ def mask_values(
     dominant: NDArray[np.int64],
     ignore: int = IGNORE,
 ) -> NDArray[np.float64]:
-    """Acquisition of masks from their stored rows; an unlabelled mask counts as its dominant argmax.
+    """Acquisition of masks from their stored rows: ABC, the paper's.
+
+    An unlabelled mask counts as its dominant argmax, at weight 1.
 
     Args:
         rows: (N, C) from `acquisition_rows`.
         labels: (N,) class ids or `ignore`.
-        class_weights: (C,).
+        class_weights: (C,); all ones give CIL with similarity.
         dominant: (N,) dominant argmax of each mask.
         ignore: the label that means none.
 
@@ -141,6 +143,24 @@ def mask_values(
     effective = np.where(labels == ignore, dominant, labels)
     weights = np.where(labels == ignore, 1.0, class_weights[effective])
     return np.asarray(np.take_along_axis(rows, effective[:, None], 1)[:, 0] * weights, np.float64)
+
+
+def doubtful_values(
+    values: NDArray[np.float64], areas: NDArray[np.int64], doubt: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Acquisition that also heeds the corrector's own doubt: sqrt(a · area · doubt), before ABC's weight.
+
+    Measured against ABC alone in docs/method.md.
+
+    Args:
+        values: (N,) from `mask_values` with all class weights 1.
+        areas: (N,) pixels.
+        doubt: (N,) 1 − the corrector's probability of the label, 0 to 1.
+
+    Returns:
+        (N,) float64, higher = ask a person sooner; to be multiplied by the label's class weight.
+    """
+    return np.asarray(np.sqrt(np.maximum(values * areas * doubt, 0.0)), np.float64)
 
 
 def rank_masks(values: NDArray[np.float64], askable: NDArray[np.bool_], budget: int) -> NDArray[np.int64]:
@@ -197,3 +217,24 @@ def _similarity(soft: NDArray[np.float32], ids: NDArray[np.integer], argmax: NDA
     scale = np.sqrt(square * representative_square[ids])
     similarity: NDArray[np.float64] = np.divide(dot, scale, out=np.zeros_like(dot), where=scale > math.ulp(0.0))
     return similarity
+
+
+def explore_masks(chosen: NDArray[np.int64], askable: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.int64]:
+    """Give the last places of a queue to masks drawn at random.
+
+    People then also see masks that no ranking asks about, and the corrector learns what most of the pool looks like.
+
+    Args:
+        chosen: (n,) the queue, most valuable first.
+        askable: (N,) as in `rank_masks`.
+        share: of the queue, 0 to 1, rounded down.
+        seed: of the draw.
+
+    Returns:
+        (n,) int64, the best masks, then the drawn ones.
+    """
+    drawn = int(share * len(chosen))
+    kept = chosen[: len(chosen) - drawn]
+    others = np.setdiff1d(np.flatnonzero(askable), kept)
+    random = np.random.default_rng(seed)
+    return np.asarray(np.concatenate([kept, random.choice(others, drawn, replace=False)]), np.int64)

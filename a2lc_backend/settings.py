@@ -27,6 +27,8 @@ class ProjectSettings(BaseModel):
         superpixels: masks an image that `superpixels` aims at.
         segmenter: θ; `auto` is `head` where a backbone is set, else `unet`.
         corrector: ψ.
+        ranking: `doubt` heeds θ and the corrector's own doubt, `abc` is the paper's; see docs/method.md.
+        explore: share of the queue that is drawn at random, so that the corrector also learns what no ranking asks.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
         seed: of everything random.
     """
@@ -38,6 +40,8 @@ class ProjectSettings(BaseModel):
     superpixels: int = Field(default=40, ge=2, le=1000)
     segmenter: Literal["auto", "head", "unet"] = "auto"
     corrector: Literal["boosted", "paper", "none"] = "boosted"
+    ranking: Literal["doubt", "abc"] = "doubt"
+    explore: float = Field(default=0.15, ge=0, le=1)
     whole_image: bool = False
     seed: int = 0
 
@@ -89,6 +93,8 @@ class Settings(BaseSettings):
     superpixels: int = ProjectSettings().superpixels
     segmenter: str = ProjectSettings().segmenter
     corrector: str = ProjectSettings().corrector
+    ranking: str = ProjectSettings().ranking
+    explore: float = ProjectSettings().explore
     whole_image: bool = ProjectSettings().whole_image
     seed: int = ProjectSettings().seed
 

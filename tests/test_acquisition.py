@@ -10,6 +10,8 @@ from scipy.spatial.distance import cosine
 from a2lc_backend.acquisition import (
     acquisition_rows,
     adaptive_class_weights,
+    doubtful_values,
+    explore_masks,
     kl_from_uniform,
     mask_acquisition,
     mask_values,
@@ -128,3 +130,23 @@ def test_the_queue_leaves_corrected_masks_out_and_may_be_short() -> None:
     assert len(rank_masks(values, np.zeros(4, bool), 10)) == 0
     with pytest.raises(ValueError, match="at least 1"):
         rank_masks(values, askable, 0)
+
+
+def test_doubt_raises_what_the_corrector_is_unsure_of() -> None:
+    values = doubtful_values(np.array([4.0, 4.0, 4.0]), np.array([9, 9, 1]), np.array([1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(values, [6.0, 0.0, 2.0])
+
+
+def test_a_share_of_the_queue_is_drawn_from_the_other_open_masks() -> None:
+    askable = np.ones(100, bool)
+    askable[50:] = False
+    best = rank_masks(np.arange(100.0), askable, 20)
+    queue = explore_masks(best, askable, 0.25, seed=3)
+    np.testing.assert_array_equal(queue[:15], best[:15])
+    assert len(set(queue.tolist())) == 20
+    assert askable[queue].all()
+    np.testing.assert_array_equal(queue, explore_masks(best, askable, 0.25, seed=3))
+    assert not np.array_equal(queue, explore_masks(best, askable, 0.25, seed=4))
+    np.testing.assert_array_equal(explore_masks(best, askable, 0.0, seed=3), best)
+    everything = rank_masks(np.arange(100.0), askable, 50)
+    assert set(explore_masks(everything, askable, 1.0, seed=3).tolist()) == set(range(50))

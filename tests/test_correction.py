@@ -81,6 +81,17 @@ def test_boosted_is_recomputed_from_base_labels_so_that_a_wrong_one_heals() -> N
     np.testing.assert_array_equal(healed.labels, make_corrector("boosted").correct(table, 4, 2, 0).labels)
 
 
+def test_boosted_applies_only_what_the_linear_model_seconds() -> None:
+    table, _ = confused_table()
+    applied = BoostedCorrector().correct(table, 4, 1, 0)
+    unseconded = BoostedCorrector(second_margin=2.0).correct(table, 4, 1, 0)
+    np.testing.assert_array_equal(unseconded.labels, table.base_labels)
+    np.testing.assert_array_equal(unseconded.proposals, applied.proposals)
+    assert (applied.labels != table.base_labels).sum() > 20
+    assert ((applied.labels == applied.proposals) | (applied.labels == table.base_labels)).all()
+    assert (applied.doubt[table.human] == 0).all()
+
+
 def test_boosted_holds_back_until_enough_is_answered() -> None:
     table, _ = confused_table(answered=5)
     corrected = BoostedCorrector(least_human=20).correct(table, 4, 1, 0)

@@ -53,18 +53,23 @@ class Corrected:
         labels: (N,) int64 label of each mask after correction; a mask a person corrected keeps the person's label.
         confidence: (N,) float64 the corrector's probability of that label; 1 for a person's label.
         guess: (N,) int64 the class the corrector believes in most, applied or not; `IGNORE` where it has no opinion.
+        proposals: (N,) int64 `labels` with what was proposed but not applied.
+        doubt: (N,) float64 1 − the corrector's probability of the proposal, higher = less sure; NaN without opinion.
         note: why nothing was corrected, in words; empty when the corrector spoke.
     """
 
     labels: NDArray[np.int64]
     confidence: NDArray[np.float64]
     guess: NDArray[np.int64]
+    proposals: NDArray[np.int64]
+    doubt: NDArray[np.float64]
     note: str = ""
 
     @classmethod
     def nothing(cls, labels: NDArray[np.int64], human: NDArray[np.bool_], note: str) -> Corrected:
         """The result of a corrector that holds back."""
-        return cls(labels, human.astype(np.float64), np.full(len(labels), IGNORE, np.int64), note)
+        no_guess = np.full(len(labels), IGNORE, np.int64)
+        return cls(labels, human.astype(np.float64), no_guess, labels, np.full(len(labels), np.nan), note)
 
 
 class Corrector(Protocol):

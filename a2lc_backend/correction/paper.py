@@ -47,7 +47,8 @@ class PaperCorrector:
         labels[chosen] = guess[chosen]
         # A label that the corrector left unchanged, or an unlabelled mask, has what ψ gives it.
         confidence = np.take_along_axis(probabilities, np.minimum(labels, classes - 1)[:, None], 1)[:, 0]
-        return Corrected(labels, np.where(table.human, 1.0, confidence), guess)
+        confidence = np.where(table.human, 1.0, confidence)
+        return Corrected(labels, confidence, guess, labels, np.full(len(labels), np.nan))
 
     def _fit_predict(self, table: MaskTable, rows: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.float64]:
         with torch.random.fork_rng(devices=[]):

@@ -10,7 +10,7 @@ from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
-from a2lc_backend.rounds.workspace import SOURCES, Labels, no_opinion
+from a2lc_backend.rounds.workspace import SOURCES, Labels
 from a2lc_backend.store import AutoCorrection
 
 
@@ -22,42 +22,49 @@ def correct(context: Context, progress: Progress) -> None:
     before = _labels_before(context, pool, previous)
     scored, features, soft = _corrector_view(context, pool, classes, progress)
     first = np.concatenate([catalog.first_labels for catalog in pool.catalogs])
-    labels = np.where(pool.human != IGNORE, pool.human, first)
-    confidence = (pool.human != IGNORE).astype(np.float64)
-    guess = no_opinion(len(labels))
-    note = "the corrector starts when people have answered"
+    human = pool.human != IGNORE
+    base = np.where(human, pool.human, first)
+    result = Corrected.nothing(base, human, "the corrector starts when people have answered")
     if len(scored):
         table = MaskTable(features, soft, first[scored], before[scored], pool.human[scored], pool.fresh[scored])
-        corrector = make_corrector(context.settings.corrector)
         seed = context.settings.seed + context.number
-        corrected: Corrected = corrector.correct(table, classes, context.number, seed)
-        labels[scored], confidence[scored], guess[scored] = corrected.labels, corrected.confidence, corrected.guess
-        note = corrected.note
-    human = pool.human != IGNORE
+        corrected = make_corrector(context.settings.corrector).correct(table, classes, context.number, seed)
+        result = _spread(corrected, scored, result)
     imported = np.concatenate([np.full(len(catalog.region_ids), catalog.imported) for catalog in pool.catalogs])
     origin = np.where(imported, SOURCES.index("imported"), SOURCES.index("foundation"))
-    sources = np.where(human, SOURCES.index("human"), np.where(labels != first, SOURCES.index("corrector"), origin))
+    sources = np.where(
+        human, SOURCES.index("human"), np.where(result.labels != first, SOURCES.index("corrector"), origin)
+    )
     context.workspace.write_labels(
         context.number,
         Labels(
             np.array([state.task_id for state in pool.states], np.int64),
             tuple(state.mask_key for state in pool.states),
             np.array([len(catalog.region_ids) for catalog in pool.catalogs], np.int64),
-            labels, sources, confidence, guess,
+            result.labels, sources, result.confidence, result.guess, result.proposals, result.doubt,
         ),
     )  # fmt: skip
-    changed = (labels != before) & ~human & pool.live if previous is not None else np.zeros(len(labels), bool)
+    changed = (result.labels != before) & ~human & pool.live & (previous is not None)
     rows = [
         AutoCorrection(
             context.number, state.task_id, catalog.region_ids[index], int(before[span][index]),
-            int(labels[span][index]), float(confidence[span][index]),
+            int(result.labels[span][index]), float(result.confidence[span][index]),
         )
         for state, catalog, span in pool.spans()
         for index in np.flatnonzero(changed[span])
     ]  # fmt: skip
     context.ledger.save_auto_corrections(context.project_id, context.number, rows)
-    if note:
-        context.note("correct", 0, f"nothing was corrected automatically: {note}")
+    if result.note:
+        context.note("correct", 0, f"nothing was corrected automatically: {result.note}")
+
+
+def _spread(corrected: Corrected, rows: NDArray[np.int64], everyone: Corrected) -> Corrected:
+    """Put what the corrector made of some rows into their places among all."""
+    joined = {}
+    for name in ("labels", "confidence", "guess", "proposals", "doubt"):
+        joined[name] = getattr(everyone, name).copy()
+        joined[name][rows] = getattr(corrected, name)
+    return Corrected(**joined, note=corrected.note)
 
 
 def _labels_before(context: Context, pool: Pool, previous: Labels | None) -> NDArray[np.int64]:

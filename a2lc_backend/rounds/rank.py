@@ -9,7 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.acquisition import adaptive_class_weights, mask_values, rank_masks
+from a2lc_backend.acquisition import (
+    adaptive_class_weights,
+    doubtful_values,
+    explore_masks,
+    mask_values,
+    rank_masks,
+)
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.platform import PlatformError
@@ -22,32 +28,66 @@ def rank(context: Context, progress: Progress) -> None:
     """Queue the masks most worth a person's look, and name the round's version."""
     pool = load_pool(context)
     labels = context.workspace.labels(context.number)
-    classes = len(context.project().classes)
-    areas = np.concatenate([catalog.areas for catalog in pool.catalogs])
-    open_masks = pool.human == IGNORE
-    counted = open_masks & (labels.labels != IGNORE)
-    pixel_counts = np.bincount(labels.labels[counted], weights=areas[counted], minlength=classes).astype(np.int64)
-    rows, dominant = [], []
-    for done, (state, _, _) in enumerate(pool.spans()):
-        progress(done, len(pool.states))
-        scores = context.workspace.scores(context.number, state.task_id, state.mask_key)
-        if scores is None:
-            raise PlatformError(f"task {state.task_id} has no scores in round {context.number}; run the round again")
-        rows.append(scores.rows)
-        dominant.append(scores.dominant)
-    joined_dominant = np.concatenate(dominant)
-    weights = adaptive_class_weights(pixel_counts)
-    values = mask_values(np.concatenate(rows), labels.labels, weights, joined_dominant)
+    rows, dominant, soft = _scores(context, pool, progress)
+    open_masks = (pool.human == IGNORE) & pool.live
+    values = _values(context, pool, labels, rows, dominant, soft)
     # A mask that two people label differently is asked about again before any other.
     urgency = np.where(pool.disputed, values + values.max(initial=0.0) + 1.0, values)
-    chosen = rank_masks(urgency, open_masks & pool.live, context.round.budget)
-    guesses = np.where(labels.guess != IGNORE, labels.guess, joined_dominant)
+    best = rank_masks(urgency, open_masks, context.round.budget)
+    seed = context.settings.seed * 1_000_003 + context.number
+    chosen = explore_masks(best, open_masks, context.settings.explore, seed)
+    guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
     queries = _queries(context, pool, labels, chosen, values, guesses)
     context.ledger.save_queries(context.project_id, context.number, queries)
     version = f"a2lc-r{context.number}-{_digest(labels, queries)}"
     current = next(item for item in context.ledger.rounds(context.project_id) if item.number == context.number)
     context.ledger.save_round(replace(current, version=version))
+
+
+def _scores(
+    context: Context, pool: Pool, progress: Progress
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Acquisition rows (N, C), dominant argmax (N,) and mean soft labels (N, C) of every mask."""
+    found = []
+    for done, (state, _, _) in enumerate(pool.spans()):
+        progress(done, len(pool.states))
+        scores = context.workspace.scores(context.number, state.task_id, state.mask_key)
+        if scores is None:
+            raise PlatformError(f"task {state.task_id} has no scores in round {context.number}; run the round again")
+        found.append(scores)
     progress(len(pool.states), len(pool.states))
+    return (
+        np.concatenate([scores.rows for scores in found]),
+        np.concatenate([scores.dominant for scores in found]),
+        np.concatenate([scores.soft_labels for scores in found]),
+    )
+
+
+def _values(
+    context: Context,
+    pool: Pool,
+    labels: Labels,
+    rows: NDArray[np.float64],
+    dominant: NDArray[np.int64],
+    soft: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Acquisition of every mask, (N,): ABC, or with the corrector's doubt once it has an opinion."""
+    areas = np.concatenate([catalog.areas for catalog in pool.catalogs])
+    classes = rows.shape[1]
+    doubtful = context.settings.ranking == "doubt" and bool(np.isfinite(labels.doubt).any())
+    held = labels.proposals if doubtful else labels.labels
+    counted = (pool.human == IGNORE) & (held != IGNORE)
+    weights = adaptive_class_weights(np.bincount(held[counted], weights=areas[counted], minlength=classes))
+    if not doubtful:
+        return mask_values(rows, held, weights, dominant)
+    effective = np.where(held == IGNORE, dominant, held)
+    # Masks that the corrector has not seen yet are as doubtful as θ finds them.
+    unsure = 1.0 - np.take_along_axis(soft, effective[:, None], 1)[:, 0]
+    doubt = np.where(np.isfinite(labels.doubt), labels.doubt, unsure)
+    plain = mask_values(rows, held, np.ones(classes), dominant)
+    return np.asarray(
+        doubtful_values(plain, areas, doubt) * np.where(held == IGNORE, 1.0, weights[effective]), np.float64
+    )
 
 
 def _queries(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.masks import IGNORE, MaskSet, Source
+from a2lc_backend.masks import MaskSet, Source
 from a2lc_backend.store import Artifacts
 
 SOURCES: tuple[Source, ...] = ("foundation", "imported", "human", "corrector")
@@ -64,6 +64,8 @@ class Labels:
         sources: (N,) int64 indices into `SOURCES`.
         confidence: (N,) float64, how sure the source is.
         guess: (N,) int64 what the corrector believes in, `IGNORE` if it has no opinion.
+        proposals: (N,) int64 `labels` with what the corrector proposed but did not apply.
+        doubt: (N,) float64, how unsure the corrector is of the proposal; NaN if it has no opinion.
     """
 
     task_ids: NDArray[np.int64]
@@ -73,6 +75,8 @@ class Labels:
     sources: NDArray[np.int64]
     confidence: NDArray[np.float64]
     guess: NDArray[np.int64]
+    proposals: NDArray[np.int64]
+    doubt: NDArray[np.float64]
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -198,22 +202,10 @@ class Workspace:
 
     def write_labels(self, number: int, labels: Labels) -> None:
         """Store the labels of a round."""
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, task_ids=labels.task_ids, mask_keys=np.array(labels.mask_keys, np.str_), counts=labels.counts,
-            labels=labels.labels, sources=labels.sources, confidence=labels.confidence, guess=labels.guess,
-        )  # fmt: skip
-        self._artifacts.write(f"{self._root}/rounds/{number}/labels", buffer.getvalue())
+        arrays = {field.name: np.asarray(getattr(labels, field.name)) for field in fields(Labels)}
+        self._artifacts.write_arrays(f"{self._root}/rounds/{number}/labels", arrays)
 
     def labels(self, number: int) -> Labels:
         """The labels of a round."""
-        arrays = self._artifacts.read_arrays(f"{self._root}/rounds/{number}/labels")
-        return Labels(
-            arrays["task_ids"], tuple(arrays["mask_keys"].tolist()), arrays["counts"], arrays["labels"],
-            arrays["sources"], arrays["confidence"], arrays["guess"],
-        )  # fmt: skip
-
-
-def no_opinion(count: int) -> NDArray[np.int64]:
-    """(count,) guesses of a corrector that has none."""
-    return np.full(count, IGNORE, np.int64)
+        arrays: dict[str, Any] = self._artifacts.read_arrays(f"{self._root}/rounds/{number}/labels")
+        return Labels(**(arrays | {"mask_keys": tuple(arrays["mask_keys"].tolist())}))
