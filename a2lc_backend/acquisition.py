@@ -128,7 +128,7 @@ def mask_values(
 ) -> NDArray[np.float64]:
     """Acquisition of masks from their stored rows: ABC, the paper's.
 
-    An unlabelled mask counts as its dominant argmax, at weight 1.
+    An unlabelled mask counts as its dominant argmax.
 
     Args:
         rows: (N, C) from `acquisition_rows`.
@@ -141,8 +141,7 @@ def mask_values(
         (N,) float64, higher = ask a person sooner.
     """
     effective = np.where(labels == ignore, dominant, labels)
-    weights = np.where(labels == ignore, 1.0, class_weights[effective])
-    return np.asarray(np.take_along_axis(rows, effective[:, None], 1)[:, 0] * weights, np.float64)
+    return np.asarray(np.take_along_axis(rows, effective[:, None], 1)[:, 0] * class_weights[effective], np.float64)
 
 
 def doubtful_values(

@@ -72,7 +72,7 @@ class Metrics:
             rounds = ledger.rounds(project.id)
             for status in ("running", "done", "failed"):
                 self._rounds.labels(project.id, status).set(sum(item.status == status for item in rounds))
-            self._human.labels(project.id).set(len(ledger.corrections(project.id)))
+            self._human.labels(project.id).set(ledger.count_corrections(project.id))
             last = ledger.last_done(project.id)
             if last is None:
                 continue
@@ -96,8 +96,7 @@ def create_app(service: Service) -> FastAPI:
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         jobs.start()
         yield
-        jobs.stop()
-        service.close()
+        service.close(idle=jobs.stop())
 
     app = FastAPI(title="A²LC for Label Studio", version=__version__, lifespan=life)
     _add_contract(app, service, jobs, metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count as count_up
 from typing import Literal
 
 import numpy as np
@@ -154,14 +155,20 @@ def split_pieces(masks: MaskSet, least_pixels: int = 16) -> MaskSet:
     """
     mask_ids = np.zeros_like(masks.mask_ids)
     names: list[str] = []
+    taken = set(masks.region_ids)
     labels: list[int] = []
     for index, region_id in enumerate(masks.region_ids):
         pieces, count = ndimage.label(masks.mask(index))
         areas = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+        if count == 0:  # a mask that lost every pixel keeps its place
+            names.append(region_id)
+            labels.append(int(masks.first_labels[index]))
         for rank, piece in enumerate(np.argsort(-areas, kind="stable")):
             if rank > 0 and areas[piece] < least_pixels:
                 break
-            names.append(region_id if rank == 0 else f"{region_id}.{rank + 1}")
+            free = (name for name in (f"{region_id}.{number}" for number in count_up(2)) if name not in taken)
+            names.append(region_id if rank == 0 else next(free))
+            taken.add(names[-1])
             labels.append(int(masks.first_labels[index]))
             mask_ids[pieces == piece + 1] = len(names)
     rings = {name: ring for name, ring in masks.rings.items() if name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import structlog
 from label_studio_sdk.client import LabelStudio
 
-from a2lc_backend.label_studio import LabelStudioProject, close_client, open_client
+from a2lc_backend.label_studio import LabelStudioProject, LabelStudioUnreachableError, close_client, open_client
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
@@ -23,10 +24,16 @@ from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
-from a2lc_backend.rounds.runner import run_round
+from a2lc_backend.rounds.runner import LOCK_SECONDS, RoundBusyError, run_round
 from a2lc_backend.rounds.workspace import Workspace
+from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings, Settings
-from a2lc_backend.store import Artifacts, Ledger, Phase, Project, Round, TaskState
+from a2lc_backend.store import ArtifactError, Artifacts, Ledger, Phase, Project, Round, TaskState
+
+_WAITING = 8
+"""Requests for a prediction that may wait at once; the web server has 40 threads for all it answers."""
+
+_PREDICTOR_SECONDS = 60.0
 
 UNSCORED = "a2lc-new"
 """Version of what is shown before the first round is finished."""
@@ -56,15 +63,22 @@ class Service:
         self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="a2lc-predict")
         self._asked: dict[tuple[int, int], Future[None]] = {}
+        self._waiting = threading.BoundedSemaphore(_WAITING)
+        self._predictors: dict[int, tuple[float, Context, Segmenter]] = {}
         self._clients: list[LabelStudio] = []
         self._views: dict[int, tuple[int, RoundView]] = {}
 
-    def close(self) -> None:
-        """Give back threads and connections; work that is cut off is taken up at the next start."""
+    def close(self, idle: bool = True) -> None:
+        """Give back threads and connections; work that is cut off is taken up at the next start.
+
+        Args:
+            idle: no round is being run; its connections are not cut while one is.
+        """
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for client in self._clients:
-            close_client(client)
-        self.ledger.close()
+        if idle:
+            for client in self._clients:
+                close_client(client)
+            self.ledger.close()
 
     def platform(self, project_id: int) -> LabelStudioProject:
         """The gateway to one project.
@@ -88,21 +102,37 @@ class Service:
         """Begin the next round, or take up the one that is unfinished; it is not run yet."""
         return self.ledger.begin_round(project_id, budget or 0)
 
-    def run(self, project_id: int, watch: Callable[[Phase], None] | None = None) -> Round:
-        """Run the unfinished round of a project to its end; see `run_round` for what it raises.
+    def run(
+        self,
+        project_id: int,
+        watch: Callable[[Phase], None] | None = None,
+        stop: threading.Event | None = None,
+        patient: bool = False,
+    ) -> Round:
+        """Run the unfinished round of a project to its end; see `run_round` for the arguments and what it raises.
+
+        Args:
+            project_id: of the project.
+            watch: told of progress.
+            stop: gives the round back when set.
+            patient: leave the round unfinished, not failed, when Label Studio does not answer at the beginning.
 
         Raises:
-            PlatformError: if there is none.
+            PlatformError: if there is no unfinished round, or Label Studio cannot be used.
         """
         unfinished = next((item for item in self.ledger.rounds(project_id) if item.status == "running"), None)
         if unfinished is None:
             raise PlatformError(f"project {project_id} has no unfinished round; start the next one")
+        if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+            raise RoundBusyError(f"a round of project {project_id} is being run by another process")
         try:
             context = self.context(unfinished)
         except Exception as error:
-            self.ledger.end_round(project_id, unfinished.number, "failed", str(error))
+            if not (patient and isinstance(error, LabelStudioUnreachableError)):
+                self.ledger.end_round(project_id, unfinished.number, "failed", str(error))
+            self.ledger.release_lock(project_id, self.owner)
             raise
-        return run_round(context, self.owner, watch)
+        return run_round(context, self.owner, watch, stop)
 
     def context(self, record: Round) -> Context:
         """What the phases of a round work with.
@@ -112,10 +142,15 @@ class Service:
             SettingsError: if the project's extra params are wrong.
         """
         platform = self.platform(record.project_id)
-        settings = self.settings.project(platform.extra_params(self.settings.own_url))
-        if record.budget == 0:
-            record = replace(record, budget=settings.budget)
+        if record.settings:
+            settings = ProjectSettings(**record.settings)
+        else:
+            settings = self.settings.project(platform.extra_params(self.settings.own_url))
+            record = replace(record, budget=record.budget or settings.budget, settings=settings.model_dump())
             self.ledger.save_round(record)
+        return self._join(record, settings, platform)
+
+    def _join(self, record: Round, settings: ProjectSettings, platform: LabelStudioProject) -> Context:
         return Context(
             record,
             settings,
@@ -126,7 +161,7 @@ class Service:
             lambda classes: self._segmenter(settings, classes),
         )
 
-    def _segmenter(self, settings: ProjectSettings, classes: int) -> Any:
+    def _segmenter(self, settings: ProjectSettings, classes: int) -> Segmenter:
         from a2lc_backend.segmenter import make_segmenter  # noqa: PLC0415 - torch is loaded when a round needs it
 
         name = settings.segmenter
@@ -159,24 +194,31 @@ class Service:
         empty: dict[str, Any] = {"result": [], "score": 0.0, "model_version": self.version(project_id)}
         logger = log.bind(project=project_id, task=request.task_id)
         try:
-            stored = self._stored(project_id, request.task_id)
-            if stored is None:
-                self._ask(project_id, request).result(timeout=seconds)
-                stored = self._stored(project_id, request.task_id)
+            answer = self._encoded(project_id, request.task_id, config) if seconds > 0 else None
+            if answer is None:
+                asked = self._ask(project_id, request)
+                if not self._waiting.acquire(blocking=False):
+                    return empty  # enough web threads wait already
+                try:
+                    asked.result(timeout=seconds)
+                finally:
+                    self._waiting.release()
+                answer = self._encoded(project_id, request.task_id, config)
         except DeadlineError:
             logger.info("prediction is not ready yet; it is being computed")
             return empty
-        except (PlatformError, TaskError, ValueError) as error:
+        except (PlatformError, TaskError, ArtifactError, ValueError) as error:
             logger.warning("no prediction", error=str(error))
             return empty
+        return empty if answer is None else answer
+
+    def _encoded(self, project_id: int, task_id: int, config: LabelConfig) -> dict[str, Any] | None:
+        stored = self._stored(project_id, task_id)
         if stored is None:
-            return empty
+            return None
         version, prediction = stored
-        return {
-            "result": [encode_region(region, config) for region in prediction.regions],
-            "score": prediction.score,
-            "model_version": version,
-        }
+        regions = [encode_region(region, config) for region in prediction.regions]
+        return {"result": regions, "score": prediction.score, "model_version": version}
 
     def _stored(self, project_id: int, task_id: int) -> tuple[str, Prediction] | None:
         state = self.ledger.task(project_id, task_id)
@@ -215,23 +257,30 @@ class Service:
         if future is None or future.done():
             future = self._pool.submit(self._propose, project_id, request)
             self._asked[key] = future
+            future.add_done_callback(lambda _: self._asked.pop(key, None))
         return future
 
     def _propose(self, project_id: int, request: TaskRequest) -> None:
         state = self.ledger.task(project_id, request.task_id)
         if state is not None and state.ready:
             return
-        context = self.context_for_prediction(project_id)
+        context, segmenter = self._predictor(project_id)
         state = TaskState(request.task_id, request.image)
-        segmenter = context.make_segmenter(len(context.project().classes))
         key = propose_task(context, state, (), context.project().classes, segmenter)
         self.ledger.save_tasks(project_id, [replace(state, ready=True, mask_key=key)])
 
-    def context_for_prediction(self, project_id: int) -> Context:
-        """A context outside any round, for proposing masks of a single task."""
+    def _predictor(self, project_id: int) -> tuple[Context, Segmenter]:
+        """What proposing masks of a single task needs, outside any round; made anew every minute."""
+        made, *kept = self._predictors.get(project_id, (0.0,))
+        if made and monotonic() - made < _PREDICTOR_SECONDS:
+            return kept[0], kept[1]  # type: ignore[return-value]
+        platform = self.platform(project_id)
+        settings = self.settings.project(platform.extra_params(self.settings.own_url))
         last = self.ledger.last_done(project_id)
-        context = self.context(Round(project_id, last.number if last else 0, "done", budget=1))
-        info = context.platform.project()
+        context = self._join(last or Round(project_id, 0, "running"), settings, platform)
+        info = platform.project()
         if self.ledger.project(project_id) is None:
             self.ledger.save_project(Project(project_id, info.title, info.classes))
-        return context
+        segmenter = context.make_segmenter(len(info.classes))
+        self._predictors[project_id] = (monotonic(), context, segmenter)
+        return context, segmenter

@@ -39,7 +39,7 @@ def remember_task(service: Service, task_id: int = 7) -> None:
 
     masks = grid_masks(2, 2, labels=[0, 1, 0, 1])
     workspace = Workspace(service.artifacts, 3)
-    key = workspace.mask_key(task_id)
+    key = workspace.mask_key(task_id, "/a.jpg")
     workspace.write_masks(key, masks, mask_features(np.zeros((16, 16, 3), np.uint8), masks), imported=False)
     service.ledger.save_project(Project(3, "Streets", ("Sky", "Road")))
     service.ledger.save_tasks(3, [TaskState(task_id, "/a.jpg", ready=True, mask_key=key)])
@@ -134,7 +134,7 @@ def test_start_training_begins_the_next_round_and_others_only_tell(web: TestClie
     assert service.ledger.rounds(3) == []
     assert web.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 3}}).status_code == 200
     assert [record.number for record in service.ledger.rounds(3)] == [0]
-    assert service.ledger.take_events() == []
+    assert service.ledger.open_events() == []
 
 
 def test_webhooks_are_answered_quickly(web: TestClient) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -80,6 +82,26 @@ def predictions(loop: Loop) -> dict[int, list[str]]:
     }
 
 
+def assert_quick_while_a_round_runs(loop: Loop) -> None:
+    """Label Studio gives /health and a webhook one second; the program promises 100 ms."""
+    project = {"id": loop.project_id}
+    seconds: dict[str, list[float]] = {"health": [], "setup": [], "webhook": []}
+    with httpx.Client(base_url=loop.server.url, timeout=10) as client:
+        for _ in range(40):
+            for name, call in (
+                ("health", lambda: client.get("/health")),
+                ("setup", lambda: client.post("/setup", json={"project": f"{loop.project_id}.1", "schema": ""})),
+                ("webhook", lambda: client.post("/webhook", json={"action": "ANNOTATION_UPDATED", "project": project})),
+            ):
+                begun = time.perf_counter()
+                call().raise_for_status()
+                seconds[name].append(time.perf_counter() - begun)
+            time.sleep(0.05)
+    for name, measured in seconds.items():
+        print(f"/{name} during a round: median {1e3 * median(measured):.0f} ms, slowest {1e3 * max(measured):.0f} ms")
+        assert median(measured) < 0.1, name
+
+
 def wait_for_phase(loop: Loop, number: int, name: str) -> None:
     """Wait until a round is inside a phase."""
     end = time.monotonic() + 120
@@ -107,6 +129,8 @@ def test_three_rounds_correct_the_labels_and_survive_a_kill(loop: Loop, clone: P
         work = loop.annotator().work()
         assert 0 < work.looked_at <= BUDGET
         loop.start_training()
+        if number == 1:
+            assert_quick_while_a_round_runs(loop)
         if number == 2:
             wait_for_phase(loop, number, "publish")
             loop.server.kill()
@@ -115,7 +139,7 @@ def test_three_rounds_correct_the_labels_and_survive_a_kill(loop: Loop, clone: P
         rows.append(loop.measure(number, work.looked_at, work.changed, lambda done, total: None))
 
     mious = [row.data_miou for row in rows]
-    assert mious == sorted(mious)
+    assert all(after > before for before, after in pairwise(mious)), mious
     assert mious[-1] > mious[0] + 0.03
     versions = [report["round"]["version"] for report in reports]
     assert len(set(versions)) == 4
@@ -128,7 +152,6 @@ def test_three_rounds_correct_the_labels_and_survive_a_kill(loop: Loop, clone: P
     assert len(sources) == len(loop.world.names)
     for task_id, found in held.items():
         assert len(found) == len(set(found)), f"task {task_id} holds a prediction twice"
-        assert versions[-1] in found
     for task_id in sources:
         assert found_versions(held[task_id], versions) == sorted(versions), f"task {task_id} lacks a round"
     for row, report in zip(rows[1:], reports[1:], strict=True):

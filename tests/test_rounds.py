@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -28,13 +29,14 @@ from a2lc_backend.rounds.platform import (
     Task,
     TaskError,
 )
+from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.report import round_report
-from a2lc_backend.rounds.runner import PHASES, RoundBusyError, RoundFailedError, run_round
+from a2lc_backend.rounds.runner import PHASES, RoundBusyError, RoundFailedError, RoundStoppedError, run_round
 from a2lc_backend.rounds.workspace import SOURCES, Workspace
 from a2lc_backend.segmenter import make_segmenter
 from a2lc_backend.settings import ProjectSettings
-from a2lc_backend.store import Artifacts, Ledger, Round
+from a2lc_backend.store import Artifacts, Ledger, Phase, Project, Round, TaskState
 
 BUDGET = 30
 
@@ -318,6 +320,109 @@ def test_a_drawn_mask_takes_its_pixels_and_stays(run: Run) -> None:
         assert np.array_equal(shown.mask, drawn)
         assert (shown.label, shown.source) == (run.world.classes[2], "human")
         assert not any((region.mask & drawn).any() for region in crowd.shown[1].regions if region.id != "drawn")
+
+
+def test_who_relabels_a_mask_they_drew_keeps_its_pixels(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    drawn = np.zeros((120, 160), bool)
+    drawn[10:40, 20:60] = True
+    names = run.world.classes
+    crowd.say(said(1, 1, 5, Region("drawn", names[2], drawn)))
+    run.round()
+    crowd.say(said(2, 1, 5, Region("drawn", names[3], drawn, round=1)))
+    run.round()
+    shown = next(region for region in crowd.shown[1].regions if region.id == "drawn")
+    assert (shown.label, shown.source) == (names[3], "human")
+    assert np.array_equal(shown.mask, drawn)
+
+
+def test_the_majority_settles_a_dispute_and_a_disputed_deletion_deletes_nothing(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    names, region = run.world.classes, crowd.first
+    crowd.say(said(1, 1, 5, replace(region, label=names[0])))
+    others = tuple(item for item in crowd.shown[1].regions if item.id != region.id)
+    crowd.say(replace(said(2, 1, 6, region), regions=others, whole=True))
+    run.round()
+    assert region.id in {query.region_id for query in run.ledger.queries(1, 1)}
+    assert any(item.id == region.id for item in crowd.shown[1].regions)
+    crowd.say(said(3, 1, 7, replace(region, label=names[0])))
+    run.round()
+    shown = next(item for item in crowd.shown[1].regions if item.id == region.id)
+    assert (shown.label, shown.source) == (names[0], "human")
+
+
+def test_a_task_proposed_during_a_round_waits_for_the_next(run: Run) -> None:
+    """`/predict` may propose masks of a new task at any moment."""
+    run.platform = platform = TroubledPlatform(run.world)
+    platform.gone = frozenset({8})
+    context = run.begin()
+
+    def meanwhile(phase: Phase) -> None:
+        if phase.name == "train" and phase.status == "running" and run.ledger.task(1, 8) is None:
+            state = TaskState(8, f"{run.world.names[7]}.png")
+            key = propose_task(context, state, (), run.world.classes, context.make_segmenter(len(run.world.classes)))
+            run.ledger.save_tasks(1, [replace(state, ready=True, mask_key=key)])
+
+    run_round(context, "test", meanwhile)
+    assert 8 not in run.workspace.labels(0).task_ids
+    platform.gone = frozenset()
+    run.round()
+    assert 8 in run.workspace.labels(1).task_ids
+
+
+def test_an_answer_to_what_predict_showed_is_not_lost(run: Run) -> None:
+    """A task opened before any round is shown its proposals; what people change there counts."""
+    run.platform = crowd = Crowd(run.world)
+    context = run.begin()
+    run.ledger.save_project(Project(1, "street", run.world.classes))
+    state = TaskState(1, f"{run.world.names[0]}.png")
+    key = propose_task(context, state, (), run.world.classes, context.make_segmenter(len(run.world.classes)))
+    run.ledger.save_tasks(1, [replace(state, ready=True, mask_key=key)])
+    masks = run.workspace.masks(key)
+    other = run.world.classes[(int(masks.first_labels[0]) + 1) % len(run.world.classes)]
+    crowd.say(said(1, 1, 5, Region(masks.region_ids[0], other, masks.mask(0))))
+    run_round(context, "test")
+    shown = next(region for region in crowd.shown[1].regions if region.id == masks.region_ids[0])
+    assert (shown.label, shown.source) == (other, "human")
+
+
+def test_images_imported_after_a_round_failed_are_seen_when_it_is_taken_up(run: Run) -> None:
+    run.platform = platform = TroubledPlatform(run.world)
+    platform.gone = frozenset(range(1, 9))
+    with pytest.raises(RoundFailedError, match="no image"):
+        run.round()
+    platform.gone = frozenset()
+    assert run.round().status == "done"
+
+
+def test_an_edited_image_stays_in_the_correctors_view(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    drawn = np.zeros((120, 160), bool)
+    drawn[10:20, 20:30] = True
+    crowd.say(said(1, 1, 5, Region("drawn", run.world.classes[2], drawn)))
+    for index, (task_id, shown) in enumerate(sorted(crowd.shown.items())):
+        for place, region in enumerate(shown.regions[:4]):
+            crowd.say(said(100 + 10 * index + place, task_id, 5, replace(region, rank=1)))
+    run.round()
+    labels = run.workspace.labels(1)
+    span = labels.span(labels.find(1) or 0)
+    assert np.isfinite(labels.doubt[span]).sum() > 0.8 * int(labels.counts[0])
+
+
+def test_a_stopped_round_is_taken_up_by_the_next_process(run: Run) -> None:
+    stop = threading.Event()
+
+    def watch(phase: Phase) -> None:
+        if phase.name == "score":
+            stop.set()
+
+    with pytest.raises(RoundStoppedError):
+        run_round(run.begin(), "the process that ends", watch, stop)
+    assert [record.status for record in run.ledger.rounds(1)] == ["running"]
+    assert run_round(run.begin(), "the next process").status == "done"
 
 
 def test_queued_regions_come_first_and_say_why(run: Run) -> None:

@@ -59,7 +59,7 @@ def test_an_unfinished_round_is_taken_up_before_a_new_one_begins(ledger: Ledger)
     assert ledger.begin_round(3, 60).number == 1
     last = ledger.last_done(3)
     assert last is not None
-    assert (last.number, last.budget, last.error) == (0, 50, "")
+    assert (last.number, last.budget, last.error) == (0, 60, ""), "the budget asked for last holds"
 
 
 def test_an_annotation_replaces_all_it_said_before(ledger: Ledger) -> None:
@@ -98,8 +98,10 @@ def test_a_problem_is_noted_once(ledger: Ledger) -> None:
 def test_webhooks_are_handled_once_and_in_order(ledger: Ledger) -> None:
     ledger.add_event("TASKS_CREATED", 3)
     ledger.add_event("START_TRAINING", 3)
-    assert ledger.take_events() == [("TASKS_CREATED", 3), ("START_TRAINING", 3)]
-    assert ledger.take_events() == []
+    events = ledger.open_events()
+    assert [(event.action, event.project_id) for event in events] == [("TASKS_CREATED", 3), ("START_TRAINING", 3)]
+    ledger.close_event(events[0].id)
+    assert ledger.open_events() == events[1:], "an event is open until it was acted on"
 
 
 def test_one_owner_holds_a_projects_lock(ledger: Ledger) -> None:

@@ -1,6 +1,12 @@
 """The gateway to Label Studio over its SDK."""
 
-from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnauthorizedError, close_client, open_client
+from a2lc_backend.label_studio.client import (
+    LabelStudioError,
+    LabelStudioUnauthorizedError,
+    LabelStudioUnreachableError,
+    close_client,
+    open_client,
+)
 from a2lc_backend.label_studio.connect import Attached, attach
 from a2lc_backend.label_studio.project import LabelStudioProject
 from a2lc_backend.label_studio.publish import FOLLOWS, VIEW_TITLE
@@ -12,6 +18,7 @@ __all__ = [
     "LabelStudioError",
     "LabelStudioProject",
     "LabelStudioUnauthorizedError",
+    "LabelStudioUnreachableError",
     "attach",
     "close_client",
     "open_client",

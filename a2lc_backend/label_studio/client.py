@@ -18,6 +18,10 @@ class LabelStudioError(PlatformError):
     """Label Studio refused or could not be reached; the message names the mend."""
 
 
+class LabelStudioUnreachableError(LabelStudioError):
+    """There was no answer at all."""
+
+
 class LabelStudioUnauthorizedError(LabelStudioError):
     """The token was refused."""
 
@@ -61,7 +65,8 @@ def explained(url: str, what: str) -> Iterator[None]:
 
     Raises:
         LabelStudioUnauthorizedError: for 401 and 403.
-        LabelStudioError: for any other refusal, and when there is no answer.
+        LabelStudioUnreachableError: when there is no answer.
+        LabelStudioError: for any other refusal.
     """
     try:
         yield
@@ -80,7 +85,7 @@ def explained(url: str, what: str) -> Iterator[None]:
             raise LabelStudioError(f"{what}: Label Studio at {url} has no such thing (404); check the id") from error
         raise LabelStudioError(f"{what}: {status or 'no status'} from {url}: {_detail(error)}") from error
     except httpx.HTTPError as error:
-        raise LabelStudioError(
+        raise LabelStudioUnreachableError(
             f"{what}: no answer from Label Studio at {url} ({type(error).__name__}); "
             "check that it runs and that LABEL_STUDIO_URL is its address"
         ) from error

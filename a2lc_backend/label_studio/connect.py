@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
 
-from a2lc_backend.label_studio.client import LabelStudioError, explained
+from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ def attach(
                 return Attached(int(backend.id or 0), created=False)
     try:
         with explained(url, f"connecting {backend_url} to project {project_id}"):
+            shown = client.projects.get(id=project_id).model_version or ""
             made = client.ml.create(
                 project=project_id, url=backend_url, title="A²LC", is_interactive=False, extra_params=extra_params or {}
             )
+            if shown.startswith("a2lc-"):  # creating a backend makes its title the version that is shown
+                client.projects.update(id=project_id, model_version=shown)
     except LabelStudioError as error:
-        if "reserved" in str(error) or "403" in str(error):
+        if isinstance(error.__cause__, ApiError) and status_of(error.__cause__) == 403:
             raise LabelStudioError(
                 f"{error}; Label Studio refuses private addresses: start it with USE_DEFAULT_BANNED_SUBNETS=false, "
                 "or give the backend a public address (A2LC_URL)"

@@ -97,15 +97,17 @@ class LabelStudioProject:
         """What the admin wrote into the "extra params" of this backend in the project's settings."""
         with explained(self._url, f"reading the ML backends of project {self._id}"):
             backends = self._client.ml.list(project=self._id)
-        for backend in backends:
-            if (backend.url or "").rstrip("/") == backend_url and backend.extra_params:
+        ours = [backend for backend in backends if (backend.url or "").rstrip("/") == backend_url]
+        # Label Studio may know this program by another name than it knows itself; an only backend is no other's.
+        for backend in ours or (backends if len(backends) == 1 else []):
+            if backend.extra_params:
                 return dict(backend.extra_params)
         return {}
 
     def tasks(self) -> list[Task]:
         """Every image, by id; tasks that repeat an image for a second look are left out."""
         with explained(self._url, f"listing the tasks of project {self._id}"):
-            pages = self._client.tasks.list(project=self._id, include="id,data", page_size=500)
+            pages = self._client.tasks.list(project=self._id, include="id,data", resolve_uri=False, page_size=500)
             found = [
                 Task(task.id, str((task.data or {}).get(self.config.image_key, "")))
                 for task in pages

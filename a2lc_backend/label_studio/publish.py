@@ -92,7 +92,7 @@ class Publisher:
         looked_at: dict[int, bool] = {}
         data: dict[int, dict[str, Any]] = {}
         again: dict[int, list[int]] = {}
-        for task in self._client.tasks.list(project=self._id, include=include, page_size=500):
+        for task in self._client.tasks.list(project=self._id, include=include, resolve_uri=False, page_size=500):
             data[task.id] = dict(task.data or {})
             looked_at[task.id] = bool((task.total_annotations or 0) + (task.cancelled_annotations or 0))
             if FOLLOWS in data[task.id]:
@@ -109,13 +109,12 @@ class Publisher:
                 copies = [task_id, *again.get(task_id, [])]
                 serving[task_id] = next((copy for copy in copies if not looked_at[copy]), 0)
         wanting = [task_id for task_id, copy in serving.items() if copy == 0]
-        for task_id, copy in zip(wanting, self._repeat_tasks(wanting, data), strict=True):
-            serving[task_id] = copy
-            again.setdefault(task_id, []).append(copy)
+        serving |= dict(zip(wanting, self._repeat_tasks(wanting, data), strict=True))
+        # Repeats that are done with keep what they showed; only the one that serves now is written.
         targets = [
             _Target(copy, task_id, serving.get(task_id) == copy)
             for task_id in present
-            for copy in [task_id, *again.get(task_id, [])]
+            for copy in dict.fromkeys([task_id, serving.get(task_id, task_id)])
         ]
         return targets, problems
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from a2lc_backend.masks import MaskSet
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, TaskError
-from a2lc_backend.rounds.reading import Shown, read_annotation
+from a2lc_backend.rounds.reading import Reading, Shown, read_annotation
+from a2lc_backend.rounds.workspace import Labels
 from a2lc_backend.store import Correction, Project, SeenAnnotation, TaskState
 
 
@@ -21,20 +23,22 @@ def collect(context: Context, progress: Progress) -> None:
     ledger.forget_tasks(project_id, known.keys() - present.keys())
     new = [TaskState(task.id, task.image) for task in present.values() if task.id not in known]
     moved = [
-        replace(known[task.id], image=task.image)
+        TaskState(task.id, task.image)  # another image: what was known of the old one does not hold
         for task in present.values()
         if task.id in known and known[task.id].image != task.image
     ]
     ledger.save_tasks(project_id, new + moved)
+    known |= {state.task_id: state for state in moved}
     stamps = {stamp.id: stamp for stamp in platform.annotation_stamps() if stamp.task_id in present}
     seen = ledger.seen_annotations(project_id)
     ledger.forget_annotations(project_id, seen.keys() - stamps.keys())
     changed = [
         stamp for stamp in stamps.values() if stamp.id not in seen or seen[stamp.id].updated_at != stamp.updated_at
     ]
+    reader = _Reader(context)
     for done, stamp in enumerate(changed):
         progress(done, len(changed))
-        _collect_annotation(context, stamp, known.get(stamp.task_id))
+        reader.collect(stamp, known.get(stamp.task_id))
     progress(len(changed), len(changed))
 
 
@@ -49,68 +53,72 @@ def _take_over_project(context: Context) -> None:
     context.ledger.save_project(Project(context.project_id, info.title, info.classes))
 
 
-def _collect_annotation(context: Context, stamp: AnnotationStamp, state: TaskState | None) -> None:
-    seen = SeenAnnotation(stamp.id, stamp.task_id, stamp.updated_at)
-    last = context.ledger.last_done(context.project_id)
-    if last is None or state is None or not state.ready:
-        # It was there before the program proposed anything: `existing` proposals read it as first labels.
-        context.ledger.save_annotation(context.project_id, seen, [])
-        return
-    try:
-        annotation = context.platform.annotation(stamp, context.workspace.masks(state.mask_key).size)
-        if annotation is None:
-            return
-        number = annotation.shown_round if annotation.shown_round is not None else last.number
-        shown = _shown(context, stamp.task_id, min(number, last.number))
-        if shown is None:
+class _Reader:
+    """Reads annotations against what people were shown; what many annotations need is loaded once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._classes = context.project().classes
+        self._last = context.ledger.last_done(context.project_id)
+        self._labels: dict[int, Labels] = {}
+        self._queues: dict[int, dict[int, set[str]]] = {}
+        self._said: dict[int, dict[str, Correction]] = {}
+        for item in context.ledger.corrections(context.project_id):
+            self._said.setdefault(item.annotation_id, {})[item.region_id] = item
+
+    def collect(self, stamp: AnnotationStamp, state: TaskState | None) -> None:
+        context = self._context
+        seen = SeenAnnotation(stamp.id, stamp.task_id, stamp.updated_at)
+        if state is None or not state.ready:
+            # It was there before the program proposed anything: `existing` proposals read it as first labels.
             context.ledger.save_annotation(context.project_id, seen, [])
             return
-        reading = read_annotation(
-            annotation, shown, context.project().classes, context.number, context.platform.shown_mask,
-            context.settings.whole_image,
-        )  # fmt: skip
-    except TaskError as error:
-        context.note("collect", stamp.task_id, str(error))
-        return
-    for message in reading.problems:
-        context.note("collect", stamp.task_id, message)
-    corrections = [
-        replace(
-            correction,
-            shape_key=context.workspace.write_shape(
-                stamp.id, correction.region_id, reading.shapes[correction.region_id]
-            )
-            if correction.region_id in reading.shapes
-            else "",
-        )
-        for correction in reading.corrections
-    ]
-    context.ledger.save_annotation(context.project_id, seen, _keep_rounds(context, stamp, corrections))
+        try:
+            masks = context.workspace.masks(state.mask_key)
+            annotation = context.platform.annotation(stamp, masks.size)
+            if annotation is None:
+                return
+            shown = self._shown(state, masks, annotation.shown_round)
+            reading = read_annotation(
+                annotation, shown, self._classes, context.number, context.platform.shown_mask,
+                context.settings.whole_image,
+            )  # fmt: skip
+        except TaskError as error:
+            context.note("collect", stamp.task_id, str(error))
+            return
+        for message in reading.problems:
+            context.note("collect", stamp.task_id, message)
+        if annotation.unreadable:
+            seen = replace(seen, updated_at="")  # to be read again when what is wrong has been mended
+        corrections = [self._stored(stamp, item, reading) for item in reading.corrections]
+        context.ledger.save_annotation(context.project_id, seen, corrections)
 
+    def _stored(self, stamp: AnnotationStamp, correction: Correction, reading: Reading) -> Correction:
+        """Keep the pixels, and the round of what was said before: it is not taught anew."""
+        earlier = self._said.get(stamp.id, {}).get(correction.region_id)
+        if earlier is not None and earlier.label == correction.label:
+            correction = replace(correction, round=earlier.round)
+        shape = reading.shapes.get(correction.region_id)
+        if shape is None:
+            return correction
+        return replace(correction, shape_key=self._context.workspace.write_shape(stamp.id, correction.region_id, shape))
 
-def _keep_rounds(context: Context, stamp: AnnotationStamp, corrections: list[Correction]) -> list[Correction]:
-    """An annotation saved again teaches anew only what it says anew."""
-    earlier = {
-        item.region_id: item
-        for item in context.ledger.corrections(context.project_id)
-        if item.annotation_id == stamp.id
-    }
-    return [
-        replace(item, round=earlier[item.region_id].round)
-        if item.region_id in earlier and earlier[item.region_id].label == item.label
-        else item
-        for item in corrections
-    ]
-
-
-def _shown(context: Context, task_id: int, number: int) -> Shown | None:
-    """What a person who opened a task after round `number` saw."""
-    labels = context.workspace.labels(number)
-    place = labels.find(task_id)
-    if place is None:
-        return None
-    queued = [
-        query.region_id for query in context.ledger.queries(context.project_id, number) if query.task_id == task_id
-    ]
-    masks = context.workspace.masks(labels.mask_keys[place])
-    return Shown(masks, labels.labels[labels.span(place)], frozenset(queued))
+    def _shown(self, state: TaskState, masks: MaskSet, number: int | None) -> Shown:
+        """What a person who opened a task saw: a round's labels, or what was proposed when there was none yet."""
+        if self._last is None:
+            return Shown(masks, masks.first_labels, frozenset())
+        number = self._last.number if number is None else min(number, self._last.number)
+        if number not in self._labels:
+            self._labels[number] = self._context.workspace.labels(number)
+            queue: dict[int, set[str]] = {}
+            for query in self._context.ledger.queries(self._context.project_id, number):
+                queue.setdefault(query.task_id, set()).add(query.region_id)
+            self._queues[number] = queue
+        labels = self._labels[number]
+        place = labels.find(state.task_id)
+        if place is None:
+            return Shown(masks, masks.first_labels, frozenset())
+        key = labels.mask_keys[place]
+        as_shown = masks if key == state.mask_key else self._context.workspace.masks(key)
+        asked = frozenset(self._queues[number].get(state.task_id, ()))
+        return Shown(as_shown, labels.labels[labels.span(place)], asked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ def correct(context: Context, progress: Progress) -> None:
     classes = len(context.project().classes)
     previous = context.workspace.labels(context.number - 1) if context.number > 0 else None
     before = _labels_before(context, pool, previous)
-    scored, features, soft = _corrector_view(context, pool, classes, progress)
+    scored, features, soft = _corrector_view(context, pool, previous, classes, progress)
     first = np.concatenate([catalog.first_labels for catalog in pool.catalogs])
     human = pool.human != IGNORE
     base = np.where(human, pool.human, first)
@@ -54,7 +56,7 @@ def correct(context: Context, progress: Progress) -> None:
         for index in np.flatnonzero(changed[span])
     ]  # fmt: skip
     context.ledger.save_auto_corrections(context.project_id, context.number, rows)
-    if result.note:
+    if result.note and human.any():
         context.note("correct", 0, f"nothing was corrected automatically: {result.note}")
 
 
@@ -87,7 +89,7 @@ def _labels_before(context: Context, pool: Pool, previous: Labels | None) -> NDA
 
 
 def _corrector_view(
-    context: Context, pool: Pool, classes: int, progress: Progress
+    context: Context, pool: Pool, previous: Labels | None, classes: int, progress: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
     """Indices, features and mean soft labels of the masks that the last round's θ has seen."""
     rows: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
@@ -98,14 +100,31 @@ def _corrector_view(
         progress(done, len(pool.states))
         if not answered:
             continue
-        scores = context.workspace.scores(context.number - 1, state.task_id, state.mask_key)
-        if scores is None:
-            continue
-        rows.append(np.arange(span.start, span.stop)[catalog.areas > 0])
-        features.append(catalog.features[catalog.areas > 0])
-        soft.append(_pad_classes(scores.soft_labels, classes)[catalog.areas > 0])
+        known = _soft_labels_before(context, previous, state.task_id, catalog.region_ids)
+        seen = np.array([region_id in known for region_id in catalog.region_ids], bool) & (catalog.areas > 0)
+        rows.append(np.arange(span.start, span.stop)[seen])
+        features.append(catalog.features[seen])
+        if seen.any():
+            kept = [known[region_id] for region_id, use in zip(catalog.region_ids, seen, strict=True) if use]
+            soft.append(_pad_classes(np.stack(kept), classes))
     progress(len(pool.states), len(pool.states))
     return np.concatenate(rows), np.concatenate(features), np.concatenate(soft)
+
+
+def _soft_labels_before(
+    context: Context, previous: Labels | None, task_id: int, region_ids: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """What the last round's θ said of an image's masks, by region id: people may have redrawn some since."""
+    place = previous.find(task_id) if previous is not None else None
+    if previous is None or place is None:
+        return {}
+    key = previous.mask_keys[place]
+    scores = context.workspace.scores(context.number - 1, task_id, key)
+    if scores is None:
+        return {}
+    names = context.workspace.catalog(key).region_ids
+    wanted = set(region_ids)
+    return {name: row for name, row in zip(names, scores.soft_labels, strict=True) if name in wanted}
 
 
 def _pad_classes(soft_labels: NDArray[np.float64], classes: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.reading import verdicts
-from a2lc_backend.rounds.workspace import Catalog
+from a2lc_backend.rounds.workspace import Catalog, Labels
 from a2lc_backend.store import TaskState
 
 
@@ -43,9 +43,18 @@ class Pool:
             start += len(catalog.region_ids)
 
 
-def load_pool(context: Context) -> Pool:
-    """Read the catalogs of every image and join what people said."""
+def load_pool(context: Context, labels: Labels | None = None) -> Pool:
+    """Read the catalogs of images and join what people said.
+
+    Args:
+        context: of the round.
+        labels: of the round, once they are fixed: then their images and masks are read, whatever is proposed meanwhile;
+            every image that is ready if None.
+    """
     states = tuple(state for state in context.ledger.tasks(context.project_id) if state.ready)
+    if labels is not None:
+        fixed = zip(labels.task_ids.tolist(), labels.mask_keys, strict=True)
+        states = tuple(TaskState(task_id, "", ready=True, mask_key=key) for task_id, key in fixed)
     catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
     said = verdicts(context.ledger.corrections(context.project_id))
     human, fresh, disputed = [], [], []

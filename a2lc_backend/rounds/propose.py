@@ -22,7 +22,7 @@ def propose(context: Context, progress: Progress) -> None:
     wanted = [
         (state, edits.get(state.task_id, []))
         for state in context.ledger.tasks(context.project_id)
-        if not state.ready or state.mask_key != _edited_key(context, state.task_id, edits.get(state.task_id, []))
+        if not state.ready or state.mask_key != _edited_key(context, state, edits.get(state.task_id, []))
     ]
     segmenter = context.make_segmenter(len(classes)) if wanted else None
     for done, (state, task_edits) in enumerate(wanted):
@@ -48,14 +48,14 @@ def _edits(context: Context) -> dict[int, list[tuple[str, Verdict]]]:
     """Edited, new and deleted masks by task, in a stable order."""
     found: dict[int, list[tuple[str, Verdict]]] = {}
     for (task_id, region_id), verdict in verdicts(context.ledger.corrections(context.project_id)).items():
-        if verdict.shape_key or verdict.kind == "deleted":
+        if verdict.shape_key or (verdict.kind == "deleted" and not verdict.disputed):
             found.setdefault(task_id, []).append((region_id, verdict))
     return found
 
 
-def _edited_key(context: Context, task_id: int, edits: Sequence[tuple[str, Verdict]]) -> str:
+def _edited_key(context: Context, state: TaskState, edits: Sequence[tuple[str, Verdict]]) -> str:
     spelled = ";".join(f"{region_id}={verdict.kind}:{verdict.shape_key}" for region_id, verdict in edits)
-    return context.workspace.mask_key(task_id, spelled)
+    return context.workspace.mask_key(state.task_id, state.image, spelled)
 
 
 def propose_task(
@@ -84,7 +84,7 @@ def propose_task(
     workspace, platform = context.workspace, context.platform
     task = Task(state.task_id, state.image)
     image = platform.image(task)
-    proposed_key = workspace.mask_key(state.task_id)
+    proposed_key = workspace.mask_key(state.task_id, state.image)
     if not workspace.has_masks(proposed_key):
         regions, messages = platform.regions(task, (image.shape[0], image.shape[1]))
         for message in messages:
@@ -94,12 +94,14 @@ def propose_task(
             masks = split_pieces(masks)
         imported = bool({region.id for region in regions} & set(masks.region_ids))
         workspace.write_masks(proposed_key, masks, mask_features(image, masks), imported)
-    if not workspace.has_input(state.task_id, segmenter.fingerprint):
-        workspace.write_input(state.task_id, segmenter.fingerprint, segmenter.prepare(image))
-    key = _edited_key(context, state.task_id, edits)
+    if not workspace.has_input(state.task_id, state.image, segmenter.fingerprint):
+        workspace.write_input(state.task_id, state.image, segmenter.fingerprint, segmenter.prepare(image))
+    key = _edited_key(context, state, edits)
     if not workspace.has_masks(key):
         shapes = {verdict.shape_key: workspace.shape(verdict.shape_key) for _, verdict in edits if verdict.shape_key}
         masks = edit_masks(workspace.masks(proposed_key), edits, shapes)
+        if platform.single_ring:
+            masks = split_pieces(masks)
         imported = workspace.catalog(proposed_key).imported
         workspace.write_masks(key, masks, mask_features(image, masks), imported)
     return key

@@ -18,18 +18,17 @@ from a2lc_backend.acquisition import (
 )
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.rounds.pool import Pool, load_pool
-from a2lc_backend.rounds.workspace import Labels
+from a2lc_backend.rounds.workspace import Labels, Scores
 from a2lc_backend.store import Query
 
 
 def rank(context: Context, progress: Progress) -> None:
     """Queue the masks most worth a person's look, and name the round's version."""
-    pool = load_pool(context)
     labels = context.workspace.labels(context.number)
-    rows, dominant, soft = _scores(context, pool, progress)
-    open_masks = (pool.human == IGNORE) & pool.live
+    pool = load_pool(context, labels)
+    rows, dominant, soft, scored = _scores(context, pool, progress)
+    open_masks = (pool.human == IGNORE) & pool.live & scored
     values = _values(context, pool, labels, rows, dominant, soft)
     # A mask that two people label differently is asked about again before any other.
     urgency = np.where(pool.disputed, values + values.max(initial=0.0) + 1.0, values)
@@ -37,7 +36,7 @@ def rank(context: Context, progress: Progress) -> None:
     seed = context.settings.seed * 1_000_003 + context.number
     chosen = explore_masks(best, open_masks, context.settings.explore, seed)
     guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
-    queries = _queries(context, pool, labels, chosen, values, guesses)
+    queries = _queries(context, pool, labels, chosen, urgency, guesses)
     context.ledger.save_queries(context.project_id, context.number, queries)
     version = f"a2lc-r{context.number}-{_digest(labels, queries)}"
     current = next(item for item in context.ledger.rounds(context.project_id) if item.number == context.number)
@@ -46,20 +45,23 @@ def rank(context: Context, progress: Progress) -> None:
 
 def _scores(
     context: Context, pool: Pool, progress: Progress
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Acquisition rows (N, C), dominant argmax (N,) and mean soft labels (N, C) of every mask."""
-    found = []
-    for done, (state, _, _) in enumerate(pool.spans()):
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Acquisition rows (N, C), dominant argmax (N,), mean soft labels (N, C), and which masks have them, (N,)."""
+    classes = len(context.project().classes)
+    found, scored = [], []
+    for done, (state, catalog, _) in enumerate(pool.spans()):
         progress(done, len(pool.states))
+        count = len(catalog.region_ids)
         scores = context.workspace.scores(context.number, state.task_id, state.mask_key)
-        if scores is None:
-            raise PlatformError(f"task {state.task_id} has no scores in round {context.number}; run the round again")
-        found.append(scores)
+        scored.append(np.full(count, scores is not None))
+        empty = np.zeros((count, classes))
+        found.append(scores or Scores(state.mask_key, empty, empty, np.zeros(count, np.int64)))
     progress(len(pool.states), len(pool.states))
     return (
         np.concatenate([scores.rows for scores in found]),
         np.concatenate([scores.dominant for scores in found]),
         np.concatenate([scores.soft_labels for scores in found]),
+        np.concatenate(scored),
     )
 
 
@@ -78,6 +80,8 @@ def _values(
     held = labels.proposals if doubtful else labels.labels
     counted = (pool.human == IGNORE) & (held != IGNORE)
     weights = adaptive_class_weights(np.bincount(held[counted], weights=areas[counted], minlength=classes))
+    if not counted.any():
+        weights = np.ones(classes)  # nothing has a label yet: superpixels in round 0
     if not doubtful:
         return mask_values(rows, held, weights, dominant)
     effective = np.where(held == IGNORE, dominant, held)
@@ -85,9 +89,7 @@ def _values(
     unsure = 1.0 - np.take_along_axis(soft, effective[:, None], 1)[:, 0]
     doubt = np.where(np.isfinite(labels.doubt), labels.doubt, unsure)
     plain = mask_values(rows, held, np.ones(classes), dominant)
-    return np.asarray(
-        doubtful_values(plain, areas, doubt) * np.where(held == IGNORE, 1.0, weights[effective]), np.float64
-    )
+    return np.asarray(doubtful_values(plain, areas, doubt) * weights[effective], np.float64)
 
 
 def _queries(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +124,7 @@ class Verdict:
         label: class id, `IGNORE` for a mask that was deleted; meaningless while disputed.
         kind: of the latest decision.
         round: the round that collected it.
-        disputed: two people disagree, so the mask stays unresolved and is queued again.
+        disputed: no label has more than half of the voices, so the mask stays unresolved and is queued again.
         shape_key: artifact key of the edited pixels, empty if nobody edited them.
     """
 
@@ -137,28 +138,39 @@ class Verdict:
 def verdicts(corrections: Iterable[Correction]) -> dict[tuple[int, str], Verdict]:
     """Join the decisions of all people, by (task id, region id).
 
-    A person's latest decision about a mask replaces the same person's earlier ones.
+    A person's latest decision about a mask replaces the same person's earlier ones. More than half of the people
+    settle a mask.
 
     Args:
         corrections: oldest first.
+
+    Returns:
+        Verdicts in the order in which the masks were last spoken of.
     """
     latest: dict[tuple[int, str], dict[int, Correction]] = {}
-    for correction in corrections:
-        by_person = latest.setdefault((correction.task_id, correction.region_id), {})
-        by_person.pop(correction.annotator, None)
+    for spoken in corrections:
+        correction = spoken
+        key = (correction.task_id, correction.region_id)
+        by_person = latest.pop(key, {})
+        before = by_person.pop(correction.annotator, None)
+        if before is not None and before.shape_key and correction.kind == "label":
+            # Who relabels a mask they drew or redrew before keeps its pixels.
+            correction = replace(correction, kind=before.kind, shape_key=before.shape_key)
         by_person[correction.annotator] = correction
+        latest[key] = by_person  # the mask spoken of last comes last
     return {key: _join(by_person) for key, by_person in latest.items()}
 
 
 def _join(by_person: Mapping[int, Correction]) -> Verdict:
     answers = list(by_person.values())
-    last = answers[-1]
+    label, votes = Counter(answer.label for answer in answers).most_common(1)[0]
+    last = [answer for answer in answers if answer.label == label][-1]
     shapes = [answer.shape_key for answer in answers if answer.shape_key]
     return Verdict(
-        last.label,
+        label,
         last.kind,
         max(answer.round for answer in answers),
-        len({answer.label for answer in answers}) > 1,
+        2 * votes <= len(answers),
         shapes[-1] if shapes else "",
     )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from a2lc_backend.rounds.collect import collect
 from a2lc_backend.rounds.context import Context, Progress
@@ -41,53 +42,71 @@ class RoundBusyError(RuntimeError):
     """Another process runs a round of the same project."""
 
 
-@dataclass(frozen=True)
+class RoundStoppedError(RuntimeError):
+    """This process ends; the round goes on in the next one."""
+
+
 class RoundFailedError(RuntimeError):
-    """A round stopped; the message names the phase, why, and the mend."""
-
-    message: str
-
-    def __str__(self) -> str:
-        return self.message
+    """A round failed; the message names the phase, why, and the mend."""
 
 
-def run_round(context: Context, owner: str, watch: Callable[[Phase], None] | None = None) -> Round:
+def run_round(
+    context: Context,
+    owner: str,
+    watch: Callable[[Phase], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Round:
     """Run the phases of a round that are not done yet.
 
     Args:
         context: of the round.
         owner: names this process for the project's lock.
         watch: called with a phase whenever its progress is written.
+        stop: ends the round at its next progress when set; it stays unfinished and is taken up again later.
 
     Returns:
         The finished round.
 
     Raises:
-        RoundBusyError: if another process holds the project's lock.
+        RoundBusyError: if another process holds the project's lock, or takes it over.
+        RoundStoppedError: if `stop` was set.
         RoundFailedError: if a phase fails; the round can be taken up again.
     """
     ledger, project_id, number = context.ledger, context.project_id, context.number
     if not ledger.take_lock(project_id, owner, LOCK_SECONDS):
         raise RoundBusyError(f"a round of project {project_id} is being run by another process")
-    stop = threading.Event()
-    beat = threading.Thread(target=_keep_lock, args=(ledger, project_id, owner, stop), daemon=True)
+    ended, lost = threading.Event(), threading.Event()
+    beat = threading.Thread(target=_keep_lock, args=(ledger, project_id, owner, ended, lost), daemon=True)
     beat.start()
+
+    def check() -> None:
+        if lost.is_set():
+            raise RoundBusyError(f"another process took over the round of project {project_id}")
+        if stop is not None and stop.is_set():
+            raise RoundStoppedError(f"round {number} of project {project_id} is given back")
+
     try:
         finished = {phase.name for phase in ledger.phases(project_id, number) if phase.status == "done"}
+        if "propose" not in finished:
+            finished.discard("collect")  # images may have been imported or mended since it failed
         for name, run in PHASES:
             if name not in finished:
-                _run_phase(context, name, run, watch)
+                _run_phase(context, name, run, watch, check)
         _summarise(context)
         ledger.end_round(project_id, number, "done")
     finally:
-        stop.set()
+        ended.set()
         beat.join()
         ledger.release_lock(project_id, owner)
     return next(item for item in ledger.rounds(project_id) if item.number == number)
 
 
 def _run_phase(
-    context: Context, name: str, run: Callable[[Context, Progress], None], watch: Callable[[Phase], None] | None
+    context: Context,
+    name: str,
+    run: Callable[[Context, Progress], None],
+    watch: Callable[[Phase], None] | None,
+    check: Callable[[], None],
 ) -> None:
     ledger, project_id, number = context.ledger, context.project_id, context.number
     logger = log.bind(project=project_id, round=number, phase=name)
@@ -101,6 +120,7 @@ def _run_phase(
 
     def progress(done: int, total: int) -> None:
         nonlocal phase, written
+        check()
         phase = replace(phase, done=done, total=total)
         if time.monotonic() - written >= _PROGRESS_SECONDS:
             written = time.monotonic()
@@ -109,7 +129,11 @@ def _run_phase(
     write(phase)
     logger.info("phase begins")
     try:
+        check()
         run(context, progress)
+    except (RoundBusyError, RoundStoppedError):
+        logger.info("phase is given back")
+        raise
     except Exception as error:
         write(replace(phase, status="failed", ended=time.time()))
         expected = isinstance(error, PlatformError | ArtifactError | ValueError)
@@ -121,9 +145,14 @@ def _run_phase(
     logger.info("phase ends", seconds=round(time.time() - phase.started, 2))
 
 
-def _keep_lock(ledger: Ledger, project_id: int, owner: str, stop: threading.Event) -> None:
-    while not stop.wait(LOCK_SECONDS / _BEATS_A_LOCK):
-        ledger.take_lock(project_id, owner, LOCK_SECONDS)
+def _keep_lock(ledger: Ledger, project_id: int, owner: str, ended: threading.Event, lost: threading.Event) -> None:
+    while not ended.wait(LOCK_SECONDS / _BEATS_A_LOCK):
+        try:
+            if not ledger.take_lock(project_id, owner, LOCK_SECONDS):
+                lost.set()
+                return
+        except SQLAlchemyError as error:
+            log.warning("the lock could not be renewed; it is tried again", project=project_id, error=str(error))
 
 
 def _summarise(context: Context) -> None:

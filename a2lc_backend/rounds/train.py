@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc_backend.acquisition import acquisition_rows
 from a2lc_backend.masks import label_map
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.platform import Task
+from a2lc_backend.rounds.platform import Task, TaskError
 from a2lc_backend.rounds.workspace import Scores
 from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge
 
@@ -20,14 +20,18 @@ def train(context: Context, progress: Progress) -> None:
     """Train θ on the pseudo-labels of this round, from where the last round's θ stands."""
     labels = context.workspace.labels(context.number)
     segmenter = context.make_segmenter(len(context.project().classes))
-    _load(context, segmenter, context.number - 1)
+    if context.number > 0 and context.workspace.has_segmenter(context.number - 1):
+        with suppress(SegmenterError):  # another kind of θ was used before
+            segmenter.load(context.workspace.segmenter(context.number - 1))
     inputs = _Inputs(context, segmenter)
 
     def samples() -> Iterator[tuple[NDArray[np.generic], NDArray[np.uint8]]]:
         for place, task_id in enumerate(labels.task_ids):
             masks = context.workspace.masks(labels.mask_keys[place])
             target = label_map(masks.mask_ids, labels.labels[labels.span(place)])
-            yield inputs.read(int(task_id)), target
+            prepared = inputs.read(int(task_id), "train")
+            if prepared is not None:
+                yield prepared, target
 
     segmenter.fit(samples, progress)
     context.workspace.write_segmenter(context.number, segmenter.state())
@@ -41,27 +45,24 @@ class _Inputs:
         self._segmenter = segmenter
         self._images = {state.task_id: state.image for state in context.ledger.tasks(context.project_id)}
 
-    def read(self, task_id: int) -> NDArray[np.generic]:
-        workspace, kind = self._context.workspace, self._segmenter.fingerprint
-        if not workspace.has_input(task_id, kind):
-            image = self._context.platform.image(Task(task_id, self._images[task_id]))
-            workspace.write_input(task_id, kind, self._segmenter.prepare(image))
-        return workspace.input(task_id, kind)
-
-
-def _load(context: Context, segmenter: Segmenter, number: int) -> None:
-    """Restore θ of a round, if it is of this kind."""
-    state = context.workspace.segmenter(number) if number >= 0 else None
-    if state is not None:
-        with suppress(SegmenterError):
-            segmenter.load(state)
+    def read(self, task_id: int, phase: str) -> NDArray[np.generic] | None:
+        """An image's input; None if the image is gone, which is noted."""
+        workspace, kind, address = self._context.workspace, self._segmenter.fingerprint, self._images[task_id]
+        if not workspace.has_input(task_id, address, kind):
+            try:
+                image = self._context.platform.image(Task(task_id, address))
+            except TaskError as error:
+                self._context.note(phase, task_id, f"task {task_id}: {error}")
+                return None
+            workspace.write_input(task_id, address, kind, self._segmenter.prepare(image))
+        return workspace.input(task_id, address, kind)
 
 
 def score(context: Context, progress: Progress) -> None:
     """Let θ look at every image: what ranking and the corrector need of its soft labels."""
     labels = context.workspace.labels(context.number)
     segmenter = context.make_segmenter(len(context.project().classes))
-    _load(context, segmenter, context.number)
+    segmenter.load(context.workspace.segmenter(context.number))
     inputs = _Inputs(context, segmenter)
     for place, task_id in enumerate(labels.task_ids):
         progress(place, len(labels.task_ids))
@@ -69,7 +70,10 @@ def score(context: Context, progress: Progress) -> None:
         if context.workspace.scores(context.number, int(task_id), key) is not None:
             continue
         masks = context.workspace.masks(key)
-        soft = enlarge(segmenter.soft_labels(inputs.read(int(task_id))), masks.size)
+        prepared = inputs.read(int(task_id), "score")
+        if prepared is None:
+            continue
+        soft = enlarge(segmenter.soft_labels(prepared), masks.size)
         rows, means, dominant = acquisition_rows(soft, masks.mask_ids, len(masks))
         context.workspace.write_scores(context.number, int(task_id), Scores(key, rows, means, dominant))
     progress(len(labels.task_ids), len(labels.task_ids))

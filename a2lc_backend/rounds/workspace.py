@@ -105,10 +105,14 @@ class Workspace:
         self._artifacts = artifacts
         self._root = f"project-{project_id}"
 
-    def mask_key(self, task_id: int, edits: str = "") -> str:
+    def mask_key(self, task_id: int, image: str, edits: str = "") -> str:
         """Key of an image's masks as proposed, or after the edits that `edits` spells out."""
         suffix = hashlib.sha256(edits.encode()).hexdigest()[:12] if edits else "proposed"
-        return f"{self._root}/tasks/{task_id}/masks-{suffix}"
+        return f"{self._folder(task_id, image)}/masks-{suffix}"
+
+    def _folder(self, task_id: int, image: str) -> str:
+        """A task whose image address changes starts anew."""
+        return f"{self._root}/tasks/{task_id}-{hashlib.sha256(image.encode()).hexdigest()[:8]}"
 
     def has_masks(self, key: str) -> bool:
         """Whether masks and their catalog are stored (the catalog is written last)."""
@@ -160,26 +164,29 @@ class Workspace:
         height, width = (int(side) for side in arrays["size"])
         return np.unpackbits(arrays["bits"], count=height * width).reshape(height, width).astype(bool)
 
-    def write_input(self, task_id: int, kind: str, array: NDArray[np.generic]) -> None:
+    def write_input(self, task_id: int, image: str, kind: str, array: NDArray[np.generic]) -> None:
         """Store what θ reads of an image: frozen features, or pixels; `kind` is `Segmenter.fingerprint`."""
-        self._artifacts.write_arrays(f"{self._root}/tasks/{task_id}/input-{kind}", {"input": array})
+        self._artifacts.write_arrays(f"{self._folder(task_id, image)}/input-{kind}", {"input": array})
 
-    def has_input(self, task_id: int, kind: str) -> bool:
+    def has_input(self, task_id: int, image: str, kind: str) -> bool:
         """Whether θ's input of an image is stored."""
-        return self._artifacts.exists(f"{self._root}/tasks/{task_id}/input-{kind}")
+        return self._artifacts.exists(f"{self._folder(task_id, image)}/input-{kind}")
 
-    def input(self, task_id: int, kind: str) -> NDArray[np.generic]:
+    def input(self, task_id: int, image: str, kind: str) -> NDArray[np.generic]:
         """What θ reads of an image."""
-        return self._artifacts.read_arrays(f"{self._root}/tasks/{task_id}/input-{kind}")["input"]
+        return self._artifacts.read_arrays(f"{self._folder(task_id, image)}/input-{kind}")["input"]
 
     def write_segmenter(self, number: int, state: bytes) -> None:
         """Store θ of a round."""
         self._artifacts.write(f"{self._root}/rounds/{number}/segmenter", state)
 
-    def segmenter(self, number: int) -> bytes | None:
-        """θ of a round, None if that round trained none."""
-        key = f"{self._root}/rounds/{number}/segmenter"
-        return self._artifacts.read(key) if self._artifacts.exists(key) else None
+    def has_segmenter(self, number: int) -> bool:
+        """Whether a round's θ is stored."""
+        return self._artifacts.exists(f"{self._root}/rounds/{number}/segmenter")
+
+    def segmenter(self, number: int) -> bytes:
+        """θ of a round."""
+        return self._artifacts.read(f"{self._root}/rounds/{number}/segmenter")
 
     def write_scores(self, number: int, task_id: int, scores: Scores) -> None:
         """Store what θ says of an image in a round."""

@@ -18,6 +18,7 @@ from a2lc_backend.store import tables
 from a2lc_backend.store.records import (
     AutoCorrection,
     Correction,
+    Event,
     Phase,
     Problem,
     Project,
@@ -106,6 +107,10 @@ class Ledger:
         """The round that is unfinished, or a new one after the last.
 
         A failed round is taken up again where it stopped.
+
+        Args:
+            project_id: of the project.
+            budget: masks to queue; 0 leaves it to the project's settings.
         """
         with self._engine.begin() as db:
             table = tables.rounds
@@ -114,7 +119,8 @@ class Ledger:
             ).first()
             if last is not None and last.status != "done":
                 key = and_(table.c.project_id == project_id, table.c.number == last.number)
-                db.execute(update(table).where(key).values(status="running", error="", ended=0.0))
+                asked = {"budget": budget} if budget else {}
+                db.execute(update(table).where(key).values(status="running", error="", ended=0.0, **asked))
                 number = last.number
             else:
                 number = 0 if last is None else last.number + 1
@@ -232,6 +238,13 @@ class Ledger:
             AutoCorrection(row.round, row.task_id, row.region_id, row.before, row.after, row.confidence) for row in rows
         ]
 
+    def count_corrections(self, project_id: int) -> int:
+        """How many decisions of people stand."""
+        table = tables.corrections
+        with self._engine.connect() as db:
+            query = select(func.count()).select_from(table).where(table.c.project_id == project_id)
+            return int(db.execute(query).scalar() or 0)
+
     def save_queries(self, project_id: int, number: int, queries: Sequence[Query]) -> None:
         """Replace a round's queue."""
         self._replace_rows(tables.queries, project_id, number, [asdict(query) for query in queries])
@@ -272,14 +285,17 @@ class Ledger:
             row = {"received": time.time(), "action": action, "project_id": project_id, "handled": 0}
             db.execute(insert(tables.events).values(**row))
 
-    def take_events(self) -> list[tuple[str, int]]:
-        """Unhandled webhooks as (action, project id), oldest first; they count as handled from now on."""
+    def open_events(self) -> list[Event]:
+        """Webhooks that were not acted on yet, oldest first."""
         table = tables.events
-        with self._engine.begin() as db:
+        with self._engine.connect() as db:
             rows = db.execute(select(table).where(table.c.handled == 0).order_by(table.c.id)).all()
-            if rows:
-                db.execute(update(table).where(table.c.id <= rows[-1].id).values(handled=1))
-        return [(row.action, row.project_id) for row in rows]
+        return [Event(row.id, row.action, row.project_id) for row in rows]
+
+    def close_event(self, event_id: int) -> None:
+        """Note that a webhook was acted on."""
+        with self._engine.begin() as db:
+            db.execute(update(tables.events).where(tables.events.c.id == event_id).values(handled=1))
 
     # One lock a project
 
@@ -348,5 +364,5 @@ def _task(row: Any) -> TaskState:
 def _round(row: Any) -> Round:
     return Round(
         row.project_id, row.number, cast("RoundStatus", row.status), row.version, row.budget, row.error, row.started,
-        row.ended, dict(row.summary or {}),
+        row.ended, dict(row.summary or {}), dict(row.settings or {}),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from a2lc_backend.masks import IGNORE
 
@@ -116,6 +116,15 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Event:
+    """A webhook of Label Studio."""
+
+    id: int
+    action: str
+    project_id: int
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something that went wrong for one task, with the mend; task_id 0 stands for the whole project."""
 
@@ -151,6 +160,7 @@ class Round:
         started: seconds since the epoch.
         ended: seconds since the epoch, 0 while it runs.
         summary: counts for the report, by name.
+        settings: of the project, as they were when the round was begun.
     """
 
     project_id: int
@@ -162,3 +172,4 @@ class Round:
     started: float = 0.0
     ended: float = 0.0
     summary: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)

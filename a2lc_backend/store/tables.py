@@ -37,6 +37,7 @@ rounds = Table(
     Column("started", Float, nullable=False, default=0.0),
     Column("ended", Float, nullable=False, default=0.0),
     Column("summary", JSON, nullable=False, default=dict),
+    Column("settings", JSON, nullable=False, default=dict),
 )
 
 phases = Table(

@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("started", sa.Float(), nullable=False),
         sa.Column("ended", sa.Float(), nullable=False),
         sa.Column("summary", sa.JSON(), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "number"),
     )
     op.create_table(
