@@ -48,6 +48,7 @@ def main() -> None:
             _log_in(page, studio.url, account)
             _review_queue(page, loop, options.out / "review-queue.png")
             browser.close()
+        loop.close()
     finally:
         server.stop()
         studio.stop()

@@ -67,10 +67,11 @@ def server(studio: Studio, world: World, clone: Path, tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="module")
-def loop(studio: Studio, server: Server, world: World) -> Loop:
+def loop(studio: Studio, server: Server, world: World) -> Iterator[Loop]:
     made = Loop(studio.server, server, studio.account, world, BUDGET)
     made.create_project(lambda done, total: None)
-    return made
+    yield made
+    made.close()
 
 
 def predictions(loop: Loop) -> dict[int, list[str]]:

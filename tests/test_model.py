@@ -94,6 +94,7 @@ def test_label_studio_ml_serves_the_plug(
     for prediction in held:
         loop.client.predictions.delete(id=prediction.id)
     again = batch_predict(studio, loop.project_id, task.id)
+    loop.close()
     last = max(held, key=lambda item: item.id)
     assert again.model_version == last.model_version == record.version
     assert again.result == last.result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,9 @@ from a2lc_backend.bench.oracle import majority
 from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE
 from a2lc_backend.masks import IGNORE, Region, label_map, make_disjoint
 from a2lc_backend.metrics import confusion_matrix, mean_iou
+from a2lc_backend.proposals.world import UPLOAD_PREFIX
 from a2lc_backend.regions import LabelConfig, decode_region
 from a2lc_backend.rounds.propose import picture_key
-
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ class SimulatedAnnotator:
 
 def image_name(address: str) -> str:
     """The name of an uploaded image, without what Label Studio puts before it."""
-    return _UPLOAD_PREFIX.sub("", picture_key(address))
+    return UPLOAD_PREFIX.sub("", picture_key(address))
 
 
 def _title(view: Any) -> str:

@@ -23,7 +23,7 @@ from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World, load_world
 from a2lc_backend.demo.annotator import Published, SimulatedAnnotator
 from a2lc_backend.demo.servers import Account, Server, ServerError, backend, label_studio
-from a2lc_backend.label_studio import LabelStudioProject, attach, open_client
+from a2lc_backend.label_studio import LabelStudioProject, attach, close_client, open_client
 from a2lc_backend.rounds.runner import PHASES
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "label_studio_config"
@@ -94,6 +94,7 @@ def run_demo(options: DemoOptions, console: Console) -> list[DemoRound]:
             stack.callback(server.stop)
             _start(bars, "Backend starts", server)
             loop = Loop(studio, server, account, world, options.budget)
+            stack.callback(loop.close)
             _bar(bars, "Images are uploaded", loop.create_project)
             rows = [_round_zero(bars, loop)]
             rows += [_next_round(bars, loop, number) for number in range(1, options.rounds + 1)]
@@ -129,6 +130,10 @@ class Loop:
         self.project_id = 0
         self.backend_id = 0
         self._before: Published | None = None
+
+    def close(self) -> None:
+        """Give back the connections to Label Studio."""
+        close_client(self.client)
 
     def create_project(self, progress: Callable[[int, int], None]) -> None:
         """Create the project, upload the images and connect the backend as an admin would."""

@@ -62,11 +62,11 @@ class Publisher:
         with explained(self._url, f"publishing {version} in project {self._id}"):
             targets, problems = self._targets(tasks, queued)
             written = self._holding(version)
-            todo = [target for target in targets if target.task_id not in written]
-            progress(len(targets) - len(todo), len(targets))
-            done = len(targets) - len(todo)
-            for start in range(0, len(todo), _BATCH):
-                batch = todo[start : start + _BATCH]
+            unwritten = [target for target in targets if target.task_id not in written]
+            progress(len(targets) - len(unwritten), len(targets))
+            done = len(targets) - len(unwritten)
+            for start in range(0, len(unwritten), _BATCH):
+                batch = unwritten[start : start + _BATCH]
                 problems += self._write(version, batch, predict)
                 done += len(batch)
                 progress(done, len(targets))

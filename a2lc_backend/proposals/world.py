@@ -14,7 +14,7 @@ from PIL import Image
 from a2lc_backend.masks import IGNORE, MAX_MASKS, MaskSet, keep_masks
 from a2lc_backend.proposals import Picture, ProposalError
 
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 """Label Studio puts this before the name of an uploaded file."""
 
 _ID_MODES = ("L", "P", "I;16", "I;16B", "I")
@@ -82,7 +82,7 @@ class WorldMasks:
         )
 
     def _find(self, key: str) -> str:
-        for name in (key, _UPLOAD_PREFIX.sub("", key)):
+        for name in (key, UPLOAD_PREFIX.sub("", key)):
             if name in self._labels:
                 return name
         raise ProposalError(
