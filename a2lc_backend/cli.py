@@ -87,6 +87,34 @@ def demo(
 
 
 @app.command()
+def bench(
+    data: Annotated[Path, typer.Option(help="A world folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report; runs that stand there already are taken up.")],
+    methods: Annotated[
+        str, typer.Option(help="Commas between: alc, alc-unique, mask, lcm, abc, a2lc-paper, a2lc.")
+    ] = "mask,a2lc-paper,a2lc",
+    budget: Annotated[int, typer.Option(min=1, help="Masks queried a round.")] = 400,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of correction.")] = 5,
+    seeds: Annotated[str, typer.Option(help="How many (3 means 0, 1, 2), or a list such as 0,2,5.")] = "1",
+) -> None:
+    """Compare methods with an oracle annotator; writes report.json, report.md and pictures."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from a2lc_backend.bench.experiment import run_bench  # noqa: PLC0415
+    from a2lc_backend.bench.methods import BenchError, parse_methods, parse_seeds  # noqa: PLC0415
+    from a2lc_backend.bench.world import WorldError  # noqa: PLC0415
+    from a2lc_backend.logs import configure_logs  # noqa: PLC0415
+    from a2lc_backend.rounds.runner import RoundFailedError  # noqa: PLC0415
+
+    configure_logs("error")
+    try:
+        report = run_bench(data, parse_methods(methods), budget, rounds, parse_seeds(seeds), out, Console())
+    except (BenchError, WorldError, RoundFailedError) as error:
+        _fail(str(error))
+    typer.echo(f"report: {report.with_suffix('.md')}")
+
+
+@app.command()
 def connect(project: ProjectOption) -> None:
     """Connect the running backend to a project, as Settings > Model > Connect does."""
     from a2lc_backend.label_studio import LabelStudioError, attach, open_client  # noqa: PLC0415

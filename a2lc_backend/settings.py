@@ -27,8 +27,10 @@ class ProjectSettings(BaseModel):
         superpixels: masks an image that `superpixels` aims at.
         segmenter: θ; `auto` is `head` where a backbone is set, else `unet`.
         corrector: ψ.
-        ranking: `doubt` heeds θ and the corrector's own doubt, `abc` is the paper's; see docs/method.md.
+        ranking: `doubt` heeds θ and the corrector's own doubt (docs/method.md), `abc` is the paper's, `cil` the same
+            without class weights.
         explore: share of the queue that is drawn at random, so that the corrector also learns what no ranking asks.
+        repeats: masks that people have answered may be queued again, as the published code of ALC does.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
         seed: of everything random.
     """
@@ -40,8 +42,9 @@ class ProjectSettings(BaseModel):
     superpixels: int = Field(default=40, ge=2, le=1000)
     segmenter: Literal["auto", "head", "unet"] = "auto"
     corrector: Literal["boosted", "paper", "none"] = "boosted"
-    ranking: Literal["doubt", "abc"] = "doubt"
+    ranking: Literal["doubt", "abc", "cil"] = "doubt"
     explore: float = Field(default=0.15, ge=0, le=1)
+    repeats: bool = False
     whole_image: bool = False
     seed: int = 0
 
@@ -95,6 +98,7 @@ class Settings(BaseSettings):
     corrector: str = ProjectSettings().corrector
     ranking: str = ProjectSettings().ranking
     explore: float = ProjectSettings().explore
+    repeats: bool = ProjectSettings().repeats
     whole_image: bool = ProjectSettings().whole_image
     seed: int = ProjectSettings().seed
 

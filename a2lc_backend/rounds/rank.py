@@ -28,7 +28,7 @@ def rank(context: Context, progress: Progress) -> None:
     labels = context.workspace.labels(context.number)
     pool = load_pool(context, labels)
     rows, dominant, soft, scored = _scores(context, pool, progress)
-    open_masks = (pool.human == IGNORE) & pool.live & scored
+    open_masks = ((pool.human == IGNORE) | context.settings.repeats) & pool.live & scored
     values = _values(context, pool, labels, rows, dominant, soft)
     # A mask that two people label differently is asked about again before any other.
     urgency = np.where(pool.disputed, values + values.max(initial=0.0) + 1.0, values)
@@ -80,8 +80,8 @@ def _values(
     held = labels.proposals if doubtful else labels.labels
     counted = (pool.human == IGNORE) & (held != IGNORE)
     weights = adaptive_class_weights(np.bincount(held[counted], weights=areas[counted], minlength=classes))
-    if not counted.any():
-        weights = np.ones(classes)  # nothing has a label yet: superpixels in round 0
+    if context.settings.ranking == "cil" or not counted.any():  # nothing has a label in round 0 of superpixels
+        weights = np.ones(classes)
     if not doubtful:
         return mask_values(rows, held, weights, dominant)
     effective = np.where(held == IGNORE, dominant, held)
