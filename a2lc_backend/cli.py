@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from a2lc_backend.rounds.report import RoundReport
     from a2lc_backend.settings import Settings
-    from a2lc_backend.store import Phase
+    from a2lc_backend.store import Phase, Round
 
 app = typer.Typer(
     help="Active and automated label correction for Label Studio.", no_args_is_help=True, add_completion=False
@@ -151,14 +151,10 @@ def list_rounds(project: ProjectOption) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from a2lc_backend.store import Ledger  # noqa: PLC0415
-
-    rounds = Ledger(_settings().ledger_url).rounds(project)
-    if not rounds:
-        _fail(f"project {project} has no rounds yet; start round 0 with: a2lc rounds next --project {project}")
+    rounds = _rounds(_settings(), project)
     table = Table()
-    for heading in ("Round", "Status", "Queued", "Answered", "Changed by people", "Changed by corrector", "Version"):
-        table.add_column(heading)
+    for heading in ("Round", "Status", "Queued", "Answered", "By people", "By corrector", "Version"):
+        table.add_column(heading, no_wrap=heading == "Version")
     for record in rounds:
         counts = [
             str(int(record.summary.get(name, 0)))
@@ -197,13 +193,10 @@ def show_round(
     """What a round did, and what went wrong in it."""
     from rich.console import Console  # noqa: PLC0415
 
-    from a2lc_backend.store import Ledger  # noqa: PLC0415
-
     settings = _settings()
-    rounds = Ledger(settings.ledger_url).rounds(project)
-    if not rounds:
-        _fail(f"project {project} has no rounds yet; start round 0 with: a2lc rounds next --project {project}")
-    _show(Console(), settings, project, rounds[-1].number if number is None else number)
+    if number is None:
+        number = _rounds(settings, project)[-1].number
+    _show(Console(), settings, project, number)
 
 
 def _run_here(settings: Settings, project: int, budget: int | None) -> int:
@@ -259,12 +252,38 @@ def _run_there(settings: Settings, project: int, budget: int | None) -> int:
         )
 
 
-def _show(console: Any, settings: Settings, project: int, number: int) -> None:
-    from a2lc_backend.rounds.report import round_report  # noqa: PLC0415
-    from a2lc_backend.store import Ledger  # noqa: PLC0415
+def _ask_backend(settings: Settings, path: str) -> Any:
+    """What the running backend answers; None if none runs at A2LC_URL, or it knows no such thing."""
+    import httpx  # noqa: PLC0415
 
     try:
-        report = round_report(Ledger(settings.ledger_url), project, number)
+        reply = httpx.get(f"{settings.own_url}/api/projects/{path}", timeout=10)
+    except httpx.HTTPError:
+        return None
+    return reply.json() if reply.status_code == 200 else None
+
+
+def _rounds(settings: Settings, project: int) -> list[Round]:
+    """The rounds of a project, from the running backend, else from the ledger."""
+    from a2lc_backend.store import Ledger, Round  # noqa: PLC0415
+
+    answer = _ask_backend(settings, f"{project}/rounds")
+    where = f"the backend at {settings.own_url}" if answer is not None else settings.ledger_url.split("@")[-1]
+    rounds = [Round(**item) for item in answer] if answer else Ledger(settings.ledger_url).rounds(project)
+    if not rounds:
+        _fail(
+            f"project {project} has no rounds yet ({where}); start round 0 with: a2lc rounds next --project {project}"
+        )
+    return rounds
+
+
+def _show(console: Any, settings: Settings, project: int, number: int) -> None:
+    from a2lc_backend.rounds.report import report_from_json, round_report  # noqa: PLC0415
+    from a2lc_backend.store import Ledger  # noqa: PLC0415
+
+    answer = _ask_backend(settings, f"{project}/rounds/{number}")
+    try:
+        report = report_from_json(answer) if answer else round_report(Ledger(settings.ledger_url), project, number)
     except LookupError as error:
         _fail(str(error))
     _print_report(console, report)

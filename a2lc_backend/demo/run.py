@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import tempfile
@@ -76,7 +77,8 @@ def run_demo(options: DemoOptions, console: Console) -> list[DemoRound]:
     """
     if not options.label_studio.exists():
         raise ServerError(f"there is no {options.label_studio}; `make demo` installs Label Studio and passes its place")
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: _interrupt())
     folder = options.folder or Path(tempfile.mkdtemp(prefix="a2lc-demo-"))
     account = Account()
     with ExitStack() as stack:
@@ -96,11 +98,13 @@ def run_demo(options: DemoOptions, console: Console) -> list[DemoRound]:
             loop = Loop(studio, server, account, world, options.budget)
             stack.callback(loop.close)
             _bar(bars, "Images are uploaded", loop.create_project)
+            if options.keep:
+                _say_where(console, loop, folder)
             rows = [_round_zero(bars, loop)]
             rows += [_next_round(bars, loop, number) for number in range(1, options.rounds + 1)]
         console.print(_table(rows, world, options))
         if options.keep:
-            _wait(console, loop, account, folder)
+            _wait(console, loop)
         else:
             console.print(
                 f"Project: {loop.project_link()} (the servers have ended; "
@@ -227,6 +231,7 @@ def _watch_round(bars: Progress, loop: Loop, number: int) -> None:
 
     loop.wait_round(number, watch)
     bars.update(task, completed=len(PHASES), description=f"Round {number}: done")
+    _tell(bars, f"Round {number}")
 
 
 def _world(options: DemoOptions, folder: Path, bars: Progress) -> World:
@@ -243,6 +248,7 @@ def _start(bars: Progress, what: str, server: Server) -> None:
     task = bars.add_task(what, total=None)
     server.start(bars.refresh)
     bars.update(task, total=1, completed=1)
+    _tell(bars, what)
 
 
 def _bar(bars: Progress, what: str, work: Callable[[Callable[[int, int], None]], Result]) -> Result:
@@ -250,7 +256,14 @@ def _bar(bars: Progress, what: str, work: Callable[[Callable[[int, int], None]],
     result = work(lambda done, total: bars.update(task, completed=done, total=total))
     total = bars.tasks[task].total or 1
     bars.update(task, completed=total, total=total)
+    _tell(bars, what)
     return result
+
+
+def _tell(bars: Progress, what: str) -> None:
+    """A plain line for each stage where bars cannot be drawn."""
+    if not bars.console.is_terminal:
+        bars.console.print(f"{what}: done")
 
 
 @contextmanager
@@ -288,15 +301,24 @@ def _table(rows: list[DemoRound], world: World, options: DemoOptions) -> Table:
 
 
 def _interrupt() -> None:
-    """End the servers on SIGTERM as on Ctrl-C."""
+    """End the servers on SIGTERM and a closed terminal as on Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def _wait(console: Console, loop: Loop, account: Account, folder: Path) -> None:
-    console.print(f"Project:  {loop.project_link()}")
-    console.print(f"Log in:   {account.email} / {account.password}")
-    console.print(f"Backend:  {loop.server.url}/docs")
-    console.print(f"Files:    {folder}")
+def _say_where(console: Console, loop: Loop, folder: Path) -> None:
+    """Print how to look on, and write what the command line needs."""
+    names = ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "A2LC_DATA_DIR", "A2LC_URL")
+    script = folder / "env.sh"
+    script.touch(mode=0o600)
+    script.write_text("".join(f"export {name}={shlex.quote(loop.server.environment[name])}\n" for name in names))
+    console.print(f"Log in:       {loop.studio.url}/projects/{loop.project_id}/data", soft_wrap=True)
+    console.print(f"              {loop.account.email} / {loop.account.password}")
+    console.print(f"Backend:      {loop.server.url}/docs")
+    console.print(f"Command line: source {script} && .venv/bin/a2lc doctor -p {loop.project_id}", soft_wrap=True)
+
+
+def _wait(console: Console, loop: Loop) -> None:
+    console.print(f"Review queue: {loop.project_link()}", soft_wrap=True)
     console.print("The servers run until Ctrl-C.")
     try:
         signal.pause()

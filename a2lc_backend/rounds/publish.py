@@ -62,6 +62,8 @@ class RoundView:
             task_id, self.labels.mask_keys[place], labels, self.labels.confidence[span], sources
         )
         queries = {query.region_id: query for query in self._queries.get(task_id, [])}
+        in_order = sorted(queries.values(), key=lambda query: query.rank)
+        place_in_image = {query.region_id: number for number, query in enumerate(in_order, start=1)}
         areas = masks.areas()
 
         def order(index: int) -> tuple[float, float]:
@@ -81,7 +83,7 @@ class RoundView:
                     source=SOURCES[sources[index]],
                     round=self._number,
                     rank=query.rank if query else None,
-                    note=self._note(query) if query else "",
+                    note=self._note(query, place_in_image[region_id], len(queries)) if query else "",
                     ring=masks.rings.get(region_id),
                 )
             )
@@ -108,11 +110,11 @@ class RoundView:
     def _name(self, label: int) -> str | None:
         return None if label == IGNORE else self._classes[label]
 
-    def _note(self, query: Query) -> str:
+    def _note(self, query: Query, place: int, count: int) -> str:
         held = self._name(query.label)
         said = f"labelled {held}" if held else "no label yet"
         doubt = f"; may be {self._name(query.guess)}" if query.guess not in (query.label, IGNORE) else ""
-        return f"Please check, no. {query.rank} of this round: {said}{doubt}"
+        return f"Please check ({place} of {count} in this image): {said}{doubt}"
 
 
 def publish(context: Context, progress: Progress) -> None:

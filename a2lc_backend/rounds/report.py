@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from a2lc_backend.store import AutoCorrection, Ledger, Phase, Problem, Round
 
@@ -40,6 +41,16 @@ def round_report(ledger: Ledger, project_id: int, number: int) -> RoundReport:
         tuple(ledger.phases(project_id, number)),
         tuple(ledger.problems(project_id, number)),
         _class_changes(ledger.auto_corrections(project_id, number), names),
+    )
+
+
+def report_from_json(data: dict[str, Any]) -> RoundReport:
+    """The report that the API gave as JSON."""
+    return RoundReport(
+        Round(**data["round"]),
+        tuple(Phase(**phase) for phase in data["phases"]),
+        tuple(Problem(**problem) for problem in data["problems"]),
+        tuple((before, after, count) for before, after, count in data["class_changes"]),
     )
 
 

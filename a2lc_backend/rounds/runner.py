@@ -10,6 +10,7 @@ from dataclasses import replace
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from a2lc_backend.masks import Source
 from a2lc_backend.rounds.collect import collect
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.correct import correct
@@ -18,7 +19,8 @@ from a2lc_backend.rounds.propose import propose
 from a2lc_backend.rounds.publish import publish
 from a2lc_backend.rounds.rank import rank
 from a2lc_backend.rounds.train import score, train
-from a2lc_backend.store import ArtifactError, Ledger, Phase, Round
+from a2lc_backend.rounds.workspace import SOURCES, Labels
+from a2lc_backend.store import ArtifactError, AutoCorrection, Ledger, Phase, Round
 
 PHASES: tuple[tuple[str, Callable[[Context, Progress], None]], ...] = (
     ("collect", collect),
@@ -156,7 +158,8 @@ def _keep_lock(ledger: Ledger, project_id: int, owner: str, ended: threading.Eve
 
 
 def _summarise(context: Context) -> None:
-    """Count what the round did, for its report."""
+    """Count what the round did, for its report; a label goes back when the corrector no longer stands by another."""
+    labels = context.workspace.labels(context.number)
     ledger, project_id, number = context.ledger, context.project_id, context.number
     answers = {(item.task_id, item.region_id) for item in ledger.corrections(project_id) if item.round == number}
     changed = {
@@ -164,16 +167,28 @@ def _summarise(context: Context) -> None:
         for item in ledger.corrections(project_id)
         if item.round == number and item.changes
     }
+    changes = ledger.auto_corrections(project_id, number)
+    by_corrector = sum(_source_of(context, labels, change) == "corrector" for change in changes)
     current = next(item for item in ledger.rounds(project_id) if item.number == number)
     states = ledger.tasks(project_id)
     summary: dict[str, float] = {
         "tasks": len(states),
         "tasks_left_out": sum(not state.ready for state in states),
-        "masks": len(context.workspace.labels(number).labels),
+        "masks": len(labels.labels),
         "answered": len(answers),
         "changed_by_people": len(changed),
-        "changed_by_corrector": len(ledger.auto_corrections(project_id, number)),
+        "changed_by_corrector": by_corrector,
+        "changed_back": len(changes) - by_corrector,
         "queued": len(ledger.queries(project_id, number)),
         "problems": len(ledger.problems(project_id, number)),
     }
     ledger.save_round(replace(current, summary=summary))
+
+
+def _source_of(context: Context, labels: Labels, change: AutoCorrection) -> Source:
+    """Who gave the label that a mask holds after a change."""
+    place = labels.find(change.task_id)
+    if place is None:
+        return "foundation"
+    names = context.workspace.catalog(labels.mask_keys[place]).region_ids
+    return SOURCES[int(labels.sources[labels.span(place)][names.index(change.region_id)])]
