@@ -1,6 +1,6 @@
 """Takes the README's pictures in a real browser: `make screenshots`.
 
-Needs Debian's chromium. Starts Label Studio and the backend on drawn scenes, runs round 0, opens the review queue.
+Needs Debian's chromium. Starts Label Studio and the backend on drawn scenes, runs two rounds, opens the review queue.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def main() -> None:
         server.start()
         loop = Loop(studio, server, account, world, budget=40)
         loop.create_project(lambda done, total: None)
-        loop.start_training()
-        loop.wait_round(0)
+        for number in (0, 1):  # after round 1 the corrector has guesses to show
+            if number > 0:
+                loop.annotator().work()
+            loop.start_training()
+            loop.wait_round(number)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             page = browser.new_page(viewport={"width": 1500, "height": 860})
