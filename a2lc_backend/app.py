@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Any
+from itertools import islice
+from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, HTTPException, Response
+from fastapi import Body, FastAPI, HTTPException, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +47,14 @@ class NextRound(BaseModel):
     """Asks for the next round of a project."""
 
     budget: int | None = Field(None, ge=1, description="masks to queue; the project's setting if not given")
+
+
+class Approval(BaseModel):
+    """Says whether the proposals that replace one class by another may be applied."""
+
+    before: str = Field(description='class name, "none" for masks without label')
+    after: str = Field(description="class name")
+    approved: bool = True
 
 
 class Metrics:
@@ -101,6 +110,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="A²LC for Label Studio", version=__version__, lifespan=life)
     _add_contract(app, service, jobs, metrics)
     _add_rounds(app, service, jobs)
+    _add_proposals(app, service)
     return app
 
 
@@ -174,15 +184,56 @@ def _add_rounds(app: FastAPI, service: Service, jobs: ThreadJobs) -> None:
     @app.get("/api/projects/{project_id}/rounds/{number}", tags=["Rounds"])
     def show(project_id: int, number: int) -> dict[str, Any]:
         """A round with its phases, problems and changes by class."""
-        try:
+        with _not_found():
             return asdict(round_report(service.ledger, project_id, number))
-        except LookupError as error:
-            raise HTTPException(404, str(error)) from error
 
     @app.post("/api/projects/{project_id}/rounds", status_code=202, tags=["Rounds"])
     def next_round(project_id: int, request: NextRound) -> dict[str, Any]:
         """Begin the next round; the one that is running is answered instead."""
         return asdict(jobs.next_round(project_id, request.budget))
+
+
+def _add_proposals(app: FastAPI, service: Service) -> None:
+    """What the corrector proposed, and what a person approved of it."""
+
+    @app.get("/api/projects/{project_id}/proposals", tags=["Proposals"])
+    def groups(project_id: int, round: int | None = None) -> list[dict[str, Any]]:
+        """The proposals of a round by class, the largest group first; of the last finished round if none is named."""
+        with _not_found():
+            return [asdict(group) for group in service.groups(project_id, round)]
+
+    @app.get("/api/projects/{project_id}/proposals/masks", tags=["Proposals"])
+    def masks(
+        project_id: int,
+        round: int | None = None,
+        before: str | None = None,
+        after: str | None = None,
+        applied: bool | None = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    ) -> list[dict[str, Any]]:
+        """Proposals of a round mask by mask: of one group, applied or held back."""
+        with _not_found():
+            wanted = (
+                item
+                for item in service.proposals(project_id, round)
+                if before in (None, item.before) and after in (None, item.after) and applied in (None, item.applied)
+            )
+            return [asdict(item) for item in islice(wanted, limit)]
+
+    @app.put("/api/projects/{project_id}/proposals/approval", tags=["Proposals"])
+    def approve(project_id: int, request: Approval) -> dict[str, Any]:
+        """Approve a group of proposals, or withdraw that: from the next round on, where the policy is `manual`."""
+        with _not_found():
+            service.approve(project_id, request.before, request.after, request.approved)
+            return request.model_dump()
+
+
+@contextmanager
+def _not_found() -> Iterator[None]:
+    try:
+        yield
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
 
 
 def _project_id(text: str) -> int:

@@ -33,6 +33,7 @@ class Region:
         round: the round that published the region; None for a region that this program did not publish.
         rank: place in the review queue, 1 = looked at first; None for a region that is not queued.
         note: what a person should know about the region, in words.
+        proposal: class name that the corrector proposes and that is held back; None where there is none.
         ring: (N, 2) float64, the x and y in pixels of the polygon as it was drawn; None for brush and bitmask.
     """
 
@@ -44,6 +45,7 @@ class Region:
     round: int | None = None
     rank: int | None = None
     note: str = ""
+    proposal: str | None = None
     ring: NDArray[np.float64] | None = None
 
 

@@ -197,6 +197,8 @@ def encode_region(region: Region, config: LabelConfig) -> dict[str, Any]:
         value = {"points": _to_percent(ring, region.mask.shape).tolist(), "closed": True}
     value[config.kind] = [] if region.label is None else [region.label]
     meta: dict[str, Any] = {"a2lc": {"source": region.source, "round": region.round, "rank": region.rank}}
+    if region.proposal is not None:
+        meta["a2lc"]["proposal"] = region.proposal
     if region.note:
         meta["text"] = [region.note]  # a list of one text is what Label Studio itself writes here
     item = {
@@ -274,7 +276,7 @@ def _decode_own(region_id: str, item: Mapping[str, Any], config: LabelConfig, si
     source, round_, rank, note = _decode_meta(meta if isinstance(meta, Mapping) else {})
     score = item.get("score")
     score = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else None
-    return Region(region_id, label, mask, score, source, round_, rank, note, ring)
+    return Region(region_id, label, mask, score, source, round_, rank, note, ring=ring)
 
 
 def shown_mask(mask: NDArray[np.bool_], ring: NDArray[np.float64] | None, config: LabelConfig) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlineError
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
+from a2lc_backend.rounds.report import GroupReport, ProposalReport, group_reports, proposal_reports
 from a2lc_backend.rounds.runner import LOCK_SECONDS, RoundBusyError, run_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
@@ -170,6 +171,32 @@ class Service:
         return make_segmenter(
             name, classes=classes, device=self.settings.device, backbone=self.settings.backbone, seed=settings.seed
         )
+
+    # Proposals
+
+    def groups(self, project_id: int, number: int | None = None) -> list[GroupReport]:
+        """What the corrector proposed in a round, by class; see `group_reports`."""
+        return group_reports(self.ledger, project_id, number)
+
+    def proposals(self, project_id: int, number: int | None = None) -> Iterator[ProposalReport]:
+        """Every proposal of a round, applied or held back; see `proposal_reports`."""
+        return proposal_reports(self.ledger, Workspace(self.artifacts, project_id), project_id, number)
+
+    def approve(self, project_id: int, before: str, after: str, approved: bool) -> None:
+        """Let the rounds from the next on apply a group of proposals, where the policy is `manual`; or no longer.
+
+        Raises:
+            LookupError: for an unknown project or class.
+        """
+        project = self.ledger.project(project_id)
+        if project is None:
+            raise LookupError(f"project {project_id} is not known; start its first round")
+        ids = {name: index for index, name in enumerate(project.classes)} | {"none": IGNORE}
+        unknown = [name for name in (before, after) if name not in ids]
+        if unknown or after == "none":
+            known = ", ".join(project.classes)
+            raise LookupError(f"project {project_id} has no class {(unknown or ['none'])[0]!r}; choose from {known}")
+        self.ledger.approve(project_id, ids[before], ids[after], approved)
 
     # Predictions on demand
 

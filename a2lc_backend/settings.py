@@ -30,6 +30,11 @@ class ProjectSettings(BaseModel):
         ranking: `doubt` heeds θ and the corrector's own doubt (docs/method.md), `abc` is the paper's, `cil` the same
             without class weights.
         explore: share of the queue that is drawn at random, so that the corrector also learns what no ranking asks.
+        audit: share of the queue for each of two blind audits of the corrector, at least 20 masks where the budget is
+            100 or more; 0 for none.
+        policy: which proposals are applied: where audits make a `gain` likely; where the share right surely reaches
+            `precision`; or, of the former, only those of class pairs that a person approved (`manual`).
+        precision: least share right of the policy `precision`.
         repeats: masks that people have answered may be queued again, as the published code of ALC does.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
         seed: of everything random.
@@ -44,6 +49,9 @@ class ProjectSettings(BaseModel):
     corrector: Literal["boosted", "paper", "none"] = "boosted"
     ranking: Literal["doubt", "abc", "cil"] = "doubt"
     explore: float = Field(default=0.15, ge=0, le=1)
+    audit: float = Field(default=0.05, ge=0, le=0.2)
+    policy: Literal["gain", "precision", "manual"] = "gain"
+    precision: float = Field(default=0.9, gt=0, lt=1)
     repeats: bool = False
     whole_image: bool = False
     seed: int = 0
@@ -98,6 +106,9 @@ class Settings(BaseSettings):
     corrector: str = ProjectSettings().corrector
     ranking: str = ProjectSettings().ranking
     explore: float = ProjectSettings().explore
+    audit: float = ProjectSettings().audit
+    policy: str = ProjectSettings().policy
+    precision: float = ProjectSettings().precision
     repeats: bool = ProjectSettings().repeats
     whole_image: bool = ProjectSettings().whole_image
     seed: int = ProjectSettings().seed

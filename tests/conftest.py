@@ -14,6 +14,8 @@ from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.types.prediction import Prediction
 from numpy.typing import NDArray
 
+from a2lc_backend.bench.scenes import draw_world
+from a2lc_backend.bench.world import World
 from a2lc_backend.demo.servers import Account, Server, label_studio
 from a2lc_backend.label_studio import close_client, open_client
 from a2lc_backend.masks import MaskSet
@@ -115,3 +117,16 @@ def batch_predict(studio: Studio, project_id: int, task_id: int) -> Prediction:
         timeout=100,
     ).raise_for_status()
     return max(studio.client.predictions.list(task=task_id), key=lambda item: item.id)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Eight drawn street scenes with their truth."""
+    return draw_world(tmp_path_factory.mktemp("street"), images=8, val_images=1, size=(120, 160))
+
+
+@pytest.fixture
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real U-Net, trained for fewer steps: for tests of the rounds around it."""
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)

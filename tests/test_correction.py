@@ -63,13 +63,13 @@ def confused_table(masks: int = 400, answered: int = 120, seed: int = 0) -> tupl
 
 def test_boosted_carries_corrections_to_similar_masks() -> None:
     table, truth = confused_table()
-    corrected = make_corrector("boosted").correct(table, 4, 1, 0)
+    proposals = make_corrector("boosted").propose(table, 4, 1, 0)
     others = ~table.human
     assert (
-        (corrected.labels[others] == truth[others]).mean() > 0.97 > (table.first_labels[others] == truth[others]).mean()
+        (table.first_labels[others] == truth[others]).mean() < 0.97 < (proposals.labels[others] == truth[others]).mean()
     )
-    np.testing.assert_array_equal(corrected.labels[table.human], table.human_labels[table.human])
-    assert corrected.note == ""
+    np.testing.assert_array_equal(proposals.labels[table.human], table.human_labels[table.human])
+    assert proposals.note == ""
 
 
 def test_boosted_is_recomputed_from_base_labels_so_that_a_wrong_one_heals() -> None:
@@ -77,34 +77,43 @@ def test_boosted_is_recomputed_from_base_labels_so_that_a_wrong_one_heals() -> N
     poisoned = MaskTable(
         table.features, table.soft_labels, table.first_labels, np.full(400, 3), table.human_labels, table.fresh
     )
-    healed = make_corrector("boosted").correct(poisoned, 4, 2, 0)
-    np.testing.assert_array_equal(healed.labels, make_corrector("boosted").correct(table, 4, 2, 0).labels)
+    healed = make_corrector("boosted").propose(poisoned, 4, 2, 0)
+    np.testing.assert_array_equal(healed.labels, make_corrector("boosted").propose(table, 4, 2, 0).labels)
 
 
-def test_boosted_applies_only_what_the_linear_model_seconds() -> None:
+def test_boosted_seconds_what_the_linear_model_believes_too() -> None:
+    table, truth = confused_table()
+    proposals = BoostedCorrector().propose(table, 4, 1, 0)
+    strict = BoostedCorrector(second_margin=2.0).propose(table, 4, 1, 0)
+    assert not strict.seconded.any()
+    np.testing.assert_array_equal(strict.labels, proposals.labels)
+    assert proposals.seconded.sum() > 20
+    assert proposals.proposed[proposals.seconded].all()
+    assert (proposals.labels == truth)[proposals.seconded].mean() > 0.97
+
+
+def test_margin_and_doubt_follow_from_what_the_corrector_believes() -> None:
     table, _ = confused_table()
-    applied = BoostedCorrector().correct(table, 4, 1, 0)
-    unseconded = BoostedCorrector(second_margin=2.0).correct(table, 4, 1, 0)
-    np.testing.assert_array_equal(unseconded.labels, table.base_labels)
-    np.testing.assert_array_equal(unseconded.proposals, applied.proposals)
-    assert (applied.labels != table.base_labels).sum() > 20
-    assert ((applied.labels == applied.proposals) | (applied.labels == table.base_labels)).all()
-    assert (applied.doubt[table.human] == 0).all()
+    proposals = BoostedCorrector().propose(table, 4, 1, 0)
+    assert (proposals.margin[proposals.proposed] >= 0.1).all()
+    assert (proposals.margin[~proposals.proposed] == 0).all()
+    assert (proposals.doubt[table.human] == 0).all()
+    assert ((proposals.doubt >= 0) & (proposals.doubt <= 1)).all()
 
 
 def test_boosted_holds_back_until_enough_is_answered() -> None:
     table, _ = confused_table(answered=5)
-    corrected = BoostedCorrector(least_human=20).correct(table, 4, 1, 0)
-    np.testing.assert_array_equal(corrected.labels, table.base_labels)
-    assert "5 masks" in corrected.note
+    proposals = BoostedCorrector(least_human=20).propose(table, 4, 1, 0)
+    np.testing.assert_array_equal(proposals.labels, table.base_labels)
+    assert "5 masks" in proposals.note
 
 
 def test_boosted_labels_what_has_no_label() -> None:
     table, truth = confused_table()
     unlabelled = np.where(np.arange(400) % 2 == 0, IGNORE, table.first_labels)
     blank = MaskTable(table.features, table.soft_labels, unlabelled, unlabelled, table.human_labels, table.fresh)
-    corrected = make_corrector("boosted").correct(blank, 4, 1, 0)
-    assert (corrected.labels == truth).mean() > 0.9
+    proposals = make_corrector("boosted").propose(blank, 4, 1, 0)
+    assert (proposals.labels == truth).mean() > 0.9
 
 
 def test_a_single_class_changes_nothing() -> None:
@@ -114,8 +123,8 @@ def test_a_single_class_changes_nothing() -> None:
         np.zeros(count, int), np.ones(count, bool),
     )  # fmt: skip
     for name in ("boosted", "paper", "none"):
-        corrected = make_corrector(name).correct(table, 1, 1, 0)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(corrected.labels, 0)
+        proposals = make_corrector(name).propose(table, 1, 1, 0)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(proposals.labels, 0)
 
 
 def test_paper_keeps_earlier_corrections_and_learns_from_this_round_only() -> None:
@@ -125,14 +134,14 @@ def test_paper_keeps_earlier_corrections_and_learns_from_this_round_only() -> No
     nobody = MaskTable(
         table.features, table.soft_labels, table.first_labels, current, table.human_labels, np.zeros(400, bool)
     )
-    corrected = make_corrector("paper").correct(nobody, 4, 1, 0)
-    np.testing.assert_array_equal(corrected.labels, np.where(table.human, table.human_labels, current))
-    assert "this round" in corrected.note
+    proposals = make_corrector("paper").propose(nobody, 4, 1, 0)
+    np.testing.assert_array_equal(proposals.labels, np.where(table.human, table.human_labels, current))
+    assert "this round" in proposals.note
 
 
 def test_paper_is_deterministic_and_leaves_people_alone() -> None:
     table, _ = confused_table()
-    first, second = (make_corrector("paper").correct(table, 4, 1, 7) for _ in range(2))
+    first, second = (make_corrector("paper").propose(table, 4, 1, 7) for _ in range(2))
     np.testing.assert_array_equal(first.labels, second.labels)
     np.testing.assert_array_equal(first.labels[table.human], table.human_labels[table.human])
 

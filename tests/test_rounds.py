@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,11 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from a2lc_backend.bench.oracle import OraclePlatform, true_labels
-from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World
-from a2lc_backend.masks import IGNORE, Region, label_map
-from a2lc_backend.metrics import confusion_matrix, mean_iou
-from a2lc_backend.proposals import make_proposals
+from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import (
     Annotation,
@@ -33,62 +30,12 @@ from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.report import round_report
 from a2lc_backend.rounds.runner import PHASES, RoundBusyError, RoundFailedError, RoundStoppedError, run_round
-from a2lc_backend.rounds.workspace import SOURCES, Workspace
-from a2lc_backend.segmenter import make_segmenter
+from a2lc_backend.rounds.workspace import SOURCES
 from a2lc_backend.settings import ProjectSettings
-from a2lc_backend.store import Artifacts, Ledger, Phase, Project, Round, TaskState
+from a2lc_backend.store import Phase, Project, TaskState
+from tests.world_run import BUDGET, Run
 
-BUDGET = 30
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return draw_world(tmp_path_factory.mktemp("street"), images=8, val_images=1, size=(120, 160))
-
-
-@dataclass
-class Run:
-    """A project on the oracle, round by round."""
-
-    world: World
-    folder: Path
-    settings: ProjectSettings = field(default_factory=lambda: ProjectSettings(budget=BUDGET))
-    platform: OraclePlatform = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.platform = OraclePlatform(self.world)
-        self.ledger = Ledger(f"sqlite:///{self.folder / 'ledger.db'}")
-        self.workspace = Workspace(Artifacts(f"file://{self.folder / 'artifacts'}"), 1)
-
-    def begin(self, proposals: str = "world") -> Context:
-        record = self.ledger.begin_round(1, self.settings.budget)
-        return Context(
-            record, self.settings, self.ledger, self.workspace, self.platform,
-            make_proposals(proposals, world=self.world.root, superpixels=12),
-            lambda classes: make_segmenter("unet", classes=classes),
-        )  # fmt: skip
-
-    def round(self) -> Round:
-        return run_round(self.begin(), "test")
-
-    def miou(self, number: int) -> float:
-        labels, total = self.workspace.labels(number), 0
-        for place, task_id in enumerate(labels.task_ids):
-            masks = self.workspace.masks(labels.mask_keys[place])
-            shown = label_map(masks.mask_ids, labels.labels[labels.span(place)])
-            truth = self.world.truth(self.platform.name(int(task_id)))
-            total = total + confusion_matrix(truth, shown, len(self.world.classes))
-        return mean_iou(np.asarray(total))
-
-    def problems(self, number: int) -> list[str]:
-        return [problem.message for problem in self.ledger.problems(1, number) if problem.phase != "correct"]
-
-
-@pytest.fixture(autouse=True)
-def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real U-Net, trained for fewer steps: what is tested here is the rounds."""
-    monkeypatch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)
-    monkeypatch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)
+pytestmark = pytest.mark.usefixtures("short_training")
 
 
 @pytest.fixture

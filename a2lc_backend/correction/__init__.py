@@ -46,37 +46,55 @@ class MaskTable:
 
 
 @dataclass(frozen=True)
-class Corrected:
-    """What a corrector makes of a mask table.
+class LabelProposals:
+    """What a corrector proposes for a mask table; `audit.decide` says what of it is applied.
 
     Attributes:
-        labels: (N,) int64 label of each mask after correction; a mask a person corrected keeps the person's label.
-        confidence: (N,) float64 the corrector's probability of that label; 1 for a person's label.
-        guess: (N,) int64 the class the corrector believes in most, applied or not; `IGNORE` where it has no opinion.
-        proposals: (N,) int64 `labels` with what was proposed but not applied.
-        doubt: (N,) float64 1 − the corrector's probability of the proposal, higher = less sure; NaN without opinion.
-        note: why nothing was corrected, in words; empty when the corrector spoke.
+        base: (N,) int64 label each mask holds where nothing is applied; a person's where there is one.
+        labels: (N,) int64 label proposed for each mask, `base` where none is.
+        guess: (N,) int64 the class the corrector believes in most, proposed or not; `IGNORE` without opinion.
+        belief: (N,) float64 the corrector's probability of `labels`; 1 for a person's label, NaN without opinion.
+        base_belief: (N,) float64 its probability of `base`.
+        seconded: (N,) bool, the corrector stands by its proposal.
+        note: why nothing is proposed, in words; empty when the corrector spoke.
     """
 
+    base: NDArray[np.int64]
     labels: NDArray[np.int64]
-    confidence: NDArray[np.float64]
     guess: NDArray[np.int64]
-    proposals: NDArray[np.int64]
-    doubt: NDArray[np.float64]
+    belief: NDArray[np.float64]
+    base_belief: NDArray[np.float64]
+    seconded: NDArray[np.bool_]
     note: str = ""
 
+    @property
+    def proposed(self) -> NDArray[np.bool_]:
+        """(N,) bool, True where another label is proposed."""
+        return np.asarray(self.labels != self.base, np.bool_)
+
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """(N,) P(new) − P(base), 0 where nothing is proposed; NaN without opinion."""
+        return self.belief - self.base_belief
+
+    @property
+    def doubt(self) -> NDArray[np.float64]:
+        """(N,) 1 − P(label proposed), higher = less sure; NaN without opinion."""
+        return 1.0 - self.belief
+
     @classmethod
-    def nothing(cls, labels: NDArray[np.int64], human: NDArray[np.bool_], note: str) -> Corrected:
-        """The result of a corrector that holds back."""
-        no_guess = np.full(len(labels), IGNORE, np.int64)
-        return cls(labels, human.astype(np.float64), no_guess, labels, np.full(len(labels), np.nan), note)
+    def none(cls, base: NDArray[np.int64], note: str) -> LabelProposals:
+        """What a corrector without opinion proposes."""
+        count = len(base)
+        unknown = np.full(count, np.nan)
+        return cls(base, base, np.full(count, IGNORE, np.int64), unknown, unknown, np.zeros(count, np.bool_), note)
 
 
 class Corrector(Protocol):
-    """Learns from the human-corrected rows of a table and relabels the others."""
+    """Learns from the human-corrected rows of a table and proposes labels for the others."""
 
-    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
-        """Return the labels after correction, (N,); deterministic for a seed."""
+    def propose(self, table: MaskTable, classes: int, round_number: int, seed: int) -> LabelProposals:
+        """Propose labels for the masks that no person has corrected; deterministic for a seed."""
         ...
 
 
@@ -129,12 +147,24 @@ def select_corrections(
     return np.flatnonzero(passes).astype(np.int64)
 
 
+def of_label(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Probability of each row's label, (N,) float64; 0 for `IGNORE`.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) class ids or `IGNORE`.
+    """
+    known = labels != IGNORE
+    columns = np.where(known, labels, 0)[:, None]
+    return np.where(known, np.take_along_axis(probabilities, columns, 1)[:, 0], 0.0)
+
+
 class NoCorrector:
     """Leaves every label to people."""
 
-    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
-        """Return the first labels under the human ones."""
-        return Corrected.nothing(table.base_labels, table.human, "the project has no corrector")
+    def propose(self, table: MaskTable, classes: int, round_number: int, seed: int) -> LabelProposals:
+        """Propose nothing over the first labels under the human ones."""
+        return LabelProposals.none(table.base_labels, "the project has no corrector")
 
 
 def make_corrector(name: CorrectorName) -> Corrector:

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from a2lc_backend.correction import Corrected, MaskTable
+from a2lc_backend.correction import LabelProposals, MaskTable, of_label
 from a2lc_backend.masks import IGNORE
 
 _ROWS_A_THREAD = 5_000
@@ -43,17 +43,17 @@ class BoostedCorrector:
     anchor_weight: float = 0.1
     least_human: int = 20
 
-    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
-        """Relabel masks where boosting proposes it and the linear model seconds it."""
+    def propose(self, table: MaskTable, classes: int, round_number: int, seed: int) -> LabelProposals:
+        """Propose what boosting believes in, and second it where the linear model does too."""
         base = table.base_labels
         rows = np.flatnonzero(table.human)
         if len(rows) < self.least_human:
             note = f"{len(rows)} masks are corrected; the corrector starts at {self.least_human}"
-            return Corrected.nothing(base, table.human, note)
+            return LabelProposals.none(base, note)
         anchor_rows = self._anchor_rows(table, classes)
         train = np.concatenate([rows, anchor_rows])
         if len(np.unique(base[train])) < 2:
-            return Corrected.nothing(base, table.human, "people have given a single class so far")
+            return LabelProposals.none(base, "people have given a single class so far")
         weights = np.concatenate([np.ones(len(rows)), np.full(len(anchor_rows), self.anchor_weight)])
         boosting = HistGradientBoostingClassifier(
             learning_rate=0.1, max_iter=100, max_leaf_nodes=15, min_samples_leaf=5, l2_regularization=1.0,
@@ -67,18 +67,18 @@ class BoostedCorrector:
             proposing = _probabilities(boosting, inputs, classes)
         log_inputs = _with_log_soft_labels(inputs, table)
         linear.fit(log_inputs[train], base[train], logisticregression__sample_weight=weights)
-        return self._relabel(table, proposing, _probabilities(linear, log_inputs, classes))
+        return self._join(table, proposing, _probabilities(linear, log_inputs, classes))
 
-    def _relabel(self, table: MaskTable, proposing: NDArray[np.float64], seconding: NDArray[np.float64]) -> Corrected:
+    def _join(self, table: MaskTable, proposing: NDArray[np.float64], seconding: NDArray[np.float64]) -> LabelProposals:
         base = table.base_labels
         guess = proposing.argmax(1).astype(np.int64)
         proposed = ~table.human & (guess != base) & (_gain(proposing, guess, base) >= self.margin)
-        seconded = (seconding.argmax(1) == guess) & (_gain(seconding, guess, base) >= self.second_margin)
-        proposals = np.where(proposed, guess, base)
-        believed = _of_label(proposing, proposals)
-        labels = np.where(proposed & seconded, guess, base)
-        confidence = np.where(table.human, 1.0, _of_label(proposing, labels))
-        return Corrected(labels, confidence, guess, proposals, 1.0 - np.where(table.human, 1.0, believed))
+        seconded = proposed & (seconding.argmax(1) == guess) & (_gain(seconding, guess, base) >= self.second_margin)
+        labels = np.where(proposed, guess, base)
+        belief = np.where(table.human, 1.0, of_label(proposing, labels))
+        return LabelProposals(
+            base, labels, guess, belief, np.where(table.human, 1.0, of_label(proposing, base)), seconded
+        )
 
     def _anchor_rows(self, table: MaskTable, classes: int) -> NDArray[np.int64]:
         agrees = ~table.human & (table.soft_labels.argmax(1) == table.first_labels)
@@ -113,12 +113,5 @@ def _probabilities(model: Any, inputs: NDArray[Any], classes: int) -> NDArray[np
     return probabilities
 
 
-def _of_label(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probability of each row's label, 0 for `IGNORE`."""
-    known = labels != IGNORE
-    columns = np.where(known, labels, 0)[:, None]
-    return np.where(known, np.take_along_axis(probabilities, columns, 1)[:, 0], 0.0)
-
-
 def _gain(probabilities: NDArray[np.float64], new: NDArray[np.int64], base: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(_of_label(probabilities, new) - _of_label(probabilities, base), np.float64)
+    return np.asarray(of_label(probabilities, new) - of_label(probabilities, base), np.float64)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from a2lc_backend.correction import Corrected, MaskTable, select_corrections
+from a2lc_backend.correction import LabelProposals, MaskTable, of_label, select_corrections
 
 TAU_SCHEDULE = (0.99, 0.99, 0.999, 0.9999, 0.9999999)
 """Least confidence τ of an automatic correction in rounds 1, 2, …; the last holds from then on (A²LC)."""
@@ -33,22 +33,22 @@ class PaperCorrector:
     epochs: int = 200
     learning_rate: float = 1e-3
 
-    def correct(self, table: MaskTable, classes: int, round_number: int, seed: int) -> Corrected:
-        """Apply J1–J3 to the current labels; earlier automatic corrections stay."""
-        labels = np.where(table.human, table.human_labels, table.current_labels)
+    def propose(self, table: MaskTable, classes: int, round_number: int, seed: int) -> LabelProposals:
+        """Propose what J1–J3 let pass, over the current labels; earlier automatic corrections stay."""
+        base = np.where(table.human, table.human_labels, table.current_labels)
         rows = np.flatnonzero(table.fresh)
         if len(rows) == 0:
-            return Corrected.nothing(labels, table.human, "no mask was corrected by a person this round")
+            return LabelProposals.none(base, "no mask was corrected by a person this round")
         probabilities = self._fit_predict(table, rows, classes, seed)
         counts = np.bincount(table.human_labels[rows], minlength=classes)[:classes]
         tau = TAU_SCHEDULE[min(max(round_number, 1), len(TAU_SCHEDULE)) - 1]
-        chosen = select_corrections(probabilities, labels, counts, table.human, tau, self.alpha)
+        chosen = select_corrections(probabilities, base, counts, table.human, tau, self.alpha)
         guess = probabilities.argmax(1).astype(np.int64)
+        labels = base.copy()
         labels[chosen] = guess[chosen]
-        # A label that the corrector left unchanged, or an unlabelled mask, has what ψ gives it.
-        confidence = np.take_along_axis(probabilities, np.minimum(labels, classes - 1)[:, None], 1)[:, 0]
-        confidence = np.where(table.human, 1.0, confidence)
-        return Corrected(labels, confidence, guess, labels, np.full(len(labels), np.nan))
+        belief = np.where(table.human, 1.0, of_label(probabilities, labels))
+        base_belief = np.where(table.human, 1.0, of_label(probabilities, base))
+        return LabelProposals(base, labels, guess, belief, base_belief, labels != base)
 
     def _fit_predict(self, table: MaskTable, rows: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.float64]:
         with torch.random.fork_rng(devices=[]):

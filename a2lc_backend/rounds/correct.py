@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.correction import Corrected, MaskTable, make_corrector
+from a2lc_backend.audit import decide, stratify
+from a2lc_backend.correction import LabelProposals, MaskTable, make_corrector
 from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
+from a2lc_backend.rounds.trust import evidence_by_stratum, settled_answers
 from a2lc_backend.rounds.workspace import SOURCES, Labels
-from a2lc_backend.store import AutoCorrection
+from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision
 
 
 def correct(context: Context, progress: Progress) -> None:
@@ -23,34 +25,38 @@ def correct(context: Context, progress: Progress) -> None:
     previous = context.workspace.labels(context.number - 1) if context.number > 0 else None
     before = _labels_before(context, pool, previous)
     scored, features, soft = _corrector_view(context, pool, previous, classes, progress)
-    first = np.concatenate([catalog.first_labels for catalog in pool.catalogs])
+    first = pool.first
     human = pool.human != IGNORE
-    base = np.where(human, pool.human, first)
-    result = Corrected.nothing(base, human, "the corrector starts when people have answered")
+    result = LabelProposals.none(np.where(human, pool.human, first), "the corrector starts when people have answered")
     if len(scored):
-        table = MaskTable(features, soft, first[scored], before[scored], pool.human[scored], pool.fresh[scored])
+        table = MaskTable(
+            features, soft, first[scored], before[scored], pool.human[scored], (pool.answered == context.number)[scored]
+        )
         seed = context.settings.seed + context.number
-        corrected = make_corrector(context.settings.corrector).correct(table, classes, context.number, seed)
-        result = _spread(corrected, scored, result)
+        proposals = make_corrector(context.settings.corrector).propose(table, classes, context.number, seed)
+        result = _spread(proposals, scored, result)
+    strata = stratify(result.proposed, result.margin, result.seconded)
+    applied = _apply(context, result, strata)
+    labels = np.where(applied, result.labels, result.base)
+    believed = np.nan_to_num(np.where(applied, result.belief, result.base_belief))
     imported = np.concatenate([np.full(len(catalog.region_ids), catalog.imported) for catalog in pool.catalogs])
     origin = np.where(imported, SOURCES.index("imported"), SOURCES.index("foundation"))
-    sources = np.where(
-        human, SOURCES.index("human"), np.where(result.labels != first, SOURCES.index("corrector"), origin)
-    )
+    sources = np.where(human, SOURCES.index("human"), np.where(labels != first, SOURCES.index("corrector"), origin))
+    confidence = np.where(human, 1.0, believed)
     context.workspace.write_labels(
         context.number,
         Labels(
             np.array([state.task_id for state in pool.states], np.int64),
             tuple(state.mask_key for state in pool.states),
             np.array([len(catalog.region_ids) for catalog in pool.catalogs], np.int64),
-            result.labels, sources, result.confidence, result.guess, result.proposals, result.doubt,
+            labels, sources, confidence, result.guess, result.labels, result.doubt, strata,
         ),
     )  # fmt: skip
-    changed = (result.labels != before) & ~human & pool.live & (previous is not None)
+    changed = (labels != before) & ~human & pool.live & (previous is not None)
     rows = [
         AutoCorrection(
             context.number, state.task_id, catalog.region_ids[index], int(before[span][index]),
-            int(result.labels[span][index]), float(result.confidence[span][index]),
+            int(labels[span][index]), float(confidence[span][index]),
         )
         for state, catalog, span in pool.spans()
         for index in np.flatnonzero(changed[span])
@@ -60,18 +66,48 @@ def correct(context: Context, progress: Progress) -> None:
         context.note("correct", 0, f"nothing was corrected automatically: {result.note}")
 
 
-def _spread(corrected: Corrected, rows: NDArray[np.int64], everyone: Corrected) -> Corrected:
+def _apply(context: Context, result: LabelProposals, strata: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Choose the proposals that are applied, (N,) bool, and write down why."""
+    ledger, project_id, number = context.ledger, context.project_id, context.number
+    evidence = evidence_by_stratum(ledger.audits(project_id), settled_answers(ledger, project_id))
+    taken = decide(evidence, context.settings.policy, context.settings.precision)
+    ready = result.proposed & np.array([*taken, False])[strata]
+    pairs, group = np.unique(
+        np.stack([result.base, result.labels], axis=1)[result.proposed], axis=0, return_inverse=True
+    )
+    approved = ledger.approvals(project_id) if context.settings.policy == "manual" else None
+    allowed = np.array([approved is None or (int(old), int(new)) in approved for old, new in pairs], np.bool_)
+    applied = ready.copy()
+    applied[result.proposed] &= allowed[group.ravel()]
+    counts = [
+        np.bincount(group.ravel(), weights=chosen[result.proposed], minlength=len(pairs)).astype(int).tolist()
+        for chosen in (result.proposed, ready, applied)
+    ]
+    groups = [
+        ProposalGroup(number, int(old), int(new), *numbers) for (old, new), *numbers in zip(pairs, *counts, strict=True)
+    ]
+    decisions = [
+        StratumDecision(
+            number, index, int((strata == index).sum()), taken[index], found.audited, found.right, found.broken
+        )
+        for index, found in enumerate(evidence)
+    ]
+    ledger.save_decisions(project_id, number, decisions, groups)
+    return np.asarray(applied, np.bool_)
+
+
+def _spread(proposals: LabelProposals, rows: NDArray[np.int64], everyone: LabelProposals) -> LabelProposals:
     """Put what the corrector made of some rows into their places among all."""
     joined = {}
-    for name in ("labels", "confidence", "guess", "proposals", "doubt"):
+    for name in ("base", "labels", "guess", "belief", "base_belief", "seconded"):
         joined[name] = getattr(everyone, name).copy()
-        joined[name][rows] = getattr(corrected, name)
-    return Corrected(**joined, note=corrected.note)
+        joined[name][rows] = getattr(proposals, name)
+    return LabelProposals(**joined, note=proposals.note)
 
 
 def _labels_before(context: Context, pool: Pool, previous: Labels | None) -> NDArray[np.int64]:
     """The label each mask held in the round before; its first label where it is new."""
-    before = np.concatenate([catalog.first_labels for catalog in pool.catalogs])
+    before = pool.first
     if previous is None:
         return before
     for state, catalog, span in pool.spans():

@@ -23,7 +23,7 @@ class Pool:
         states: (T,) the images.
         catalogs: (T,) their masks.
         human: (N,) int64 labels people agree on, `IGNORE` where there is none.
-        fresh: (N,) bool, given this round.
+        answered: (N,) int64 round that collected the label, −1 where there is none.
         disputed: (N,) bool, people disagree.
         live: (N,) bool, the mask has pixels.
     """
@@ -31,9 +31,19 @@ class Pool:
     states: tuple[TaskState, ...]
     catalogs: tuple[Catalog, ...]
     human: NDArray[np.int64]
-    fresh: NDArray[np.bool_]
+    answered: NDArray[np.int64]
     disputed: NDArray[np.bool_]
     live: NDArray[np.bool_]
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """(N,) first labels."""
+        return _join([catalog.first_labels for catalog in self.catalogs])
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """(N,) pixels."""
+        return _join([catalog.areas for catalog in self.catalogs])
 
     def spans(self) -> Iterator[tuple[TaskState, Catalog, slice]]:
         """Each image with the place of its masks in the (N,) arrays."""
@@ -57,16 +67,20 @@ def load_pool(context: Context, labels: Labels | None = None) -> Pool:
         states = tuple(TaskState(task_id, "", ready=True, mask_key=key) for task_id, key in fixed)
     catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
     said = verdicts(context.ledger.corrections(context.project_id))
-    human, fresh, disputed = [], [], []
+    human, answered, disputed = [], [], []
     for state, catalog in zip(states, catalogs, strict=True):
         for region_id in catalog.region_ids:
             verdict = said.get((state.task_id, region_id))
             settled = verdict is not None and not verdict.disputed
             human.append(verdict.label if verdict is not None and settled else IGNORE)
-            fresh.append(verdict is not None and settled and verdict.round == context.number)
+            answered.append(verdict.round if verdict is not None and settled else -1)
             disputed.append(verdict is not None and verdict.disputed)
-    areas = [catalog.areas for catalog in catalogs]
+    areas = _join([catalog.areas for catalog in catalogs])
     return Pool(
-        states, catalogs, np.array(human, np.int64), np.array(fresh, bool), np.array(disputed, bool),
-        np.concatenate(areas) > 0 if areas else np.empty(0, bool),
+        states, catalogs, np.array(human, np.int64), np.array(answered, np.int64), np.array(disputed, bool),
+        areas > 0,
     )  # fmt: skip
+
+
+def _join(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

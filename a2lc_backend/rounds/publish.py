@@ -58,6 +58,7 @@ class RoundView:
         masks = self._workspace.masks(self.labels.mask_keys[place])
         span = self.labels.span(place)
         labels, sources = self.labels.labels[span], self.labels.sources[span]
+        proposals = self.labels.proposals[span]
         certainty = self._certainty(
             task_id, self.labels.mask_keys[place], labels, self.labels.confidence[span], sources
         )
@@ -84,6 +85,7 @@ class RoundView:
                     round=self._number,
                     rank=query.rank if query else None,
                     note=self._note(query, place_in_image[region_id], len(queries)) if query else "",
+                    proposal=self._name(int(proposals[index])) if proposals[index] != labels[index] else None,
                     ring=masks.rings.get(region_id),
                 )
             )
@@ -120,8 +122,7 @@ class RoundView:
 def publish(context: Context, progress: Progress) -> None:
     """Write the round into the platform: one prediction a task, then the version, then the review queue."""
     view = RoundView(context.ledger, context.workspace, context.project_id, context.number)
-    rounds = context.ledger.rounds(context.project_id)
-    version = next(item.version for item in rounds if item.number == context.number)
+    version = (context.ledger.round(context.project_id, context.number) or context.round).version
     tasks = [int(task_id) for task_id in view.labels.task_ids]
     for problem in context.platform.publish(version, tasks, view.queued, view.prediction, progress):
         context.note("publish", problem.task_id, problem.message)

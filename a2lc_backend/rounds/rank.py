@@ -9,38 +9,37 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.acquisition import (
-    adaptive_class_weights,
-    doubtful_values,
-    explore_masks,
-    mask_values,
-    rank_masks,
-)
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
-from a2lc_backend.rounds.workspace import Labels, Scores
-from a2lc_backend.store import Query
+from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue
+from a2lc_backend.rounds.trust import take_stock
+from a2lc_backend.rounds.workspace import SOURCES, Labels, Scores
+from a2lc_backend.store import Audit, Query
 
 
 def rank(context: Context, progress: Progress) -> None:
-    """Queue the masks most worth a person's look, and name the round's version."""
+    """Queue the masks most worth a person's look, with the samples of the audits, and name the round's version."""
     labels = context.workspace.labels(context.number)
     pool = load_pool(context, labels)
     rows, dominant, soft, scored = _scores(context, pool, progress)
-    open_masks = ((pool.human == IGNORE) | context.settings.repeats) & pool.live & scored
-    values = _values(context, pool, labels, rows, dominant, soft)
-    # A mask that two people label differently is asked about again before any other.
-    urgency = np.where(pool.disputed, values + values.max(initial=0.0) + 1.0, values)
-    best = rank_masks(urgency, open_masks, context.round.budget)
+    unanswered = pool.human == IGNORE
+    table = QueueTable(
+        rows, soft, dominant, pool.areas, labels.labels,
+        labels.proposals, labels.doubt, labels.strata, labels.sources == SOURCES.index("corrector"), unanswered,
+        pool.disputed, (unanswered | context.settings.repeats) & pool.live & scored,
+    )  # fmt: skip
     seed = context.settings.seed * 1_000_003 + context.number
-    chosen = explore_masks(best, open_masks, context.settings.explore, seed)
+    queue = build_queue(table, context.settings, context.round.budget, seed)
     guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
-    queries = _queries(context, pool, labels, chosen, urgency, guesses)
+    owners = [(state.task_id, region_id) for state, catalog, _ in pool.spans() for region_id in catalog.region_ids]
+    queries = _queries(context, owners, labels, queue, guesses)
     context.ledger.save_queries(context.project_id, context.number, queries)
+    context.ledger.save_audits(context.project_id, context.number, _audits(context, owners, pool, labels, queue))
+    trust = take_stock(context, pool, labels, len(queries))
     version = f"a2lc-r{context.number}-{_digest(labels, queries)}"
-    current = next(item for item in context.ledger.rounds(context.project_id) if item.number == context.number)
-    context.ledger.save_round(replace(current, version=version))
+    current = context.ledger.round(context.project_id, context.number) or context.round
+    context.ledger.save_round(replace(current, version=version, summary=trust))
 
 
 def _scores(
@@ -65,53 +64,42 @@ def _scores(
     )
 
 
-def _values(
-    context: Context,
-    pool: Pool,
-    labels: Labels,
-    rows: NDArray[np.float64],
-    dominant: NDArray[np.int64],
-    soft: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Acquisition of every mask, (N,): ABC, or with the corrector's doubt once it has an opinion."""
-    areas = np.concatenate([catalog.areas for catalog in pool.catalogs])
-    classes = rows.shape[1]
-    doubtful = context.settings.ranking == "doubt" and bool(np.isfinite(labels.doubt).any())
-    held = labels.proposals if doubtful else labels.labels
-    counted = (pool.human == IGNORE) & (held != IGNORE)
-    weights = adaptive_class_weights(np.bincount(held[counted], weights=areas[counted], minlength=classes))
-    if context.settings.ranking == "cil" or not counted.any():  # nothing has a label in round 0 of superpixels
-        weights = np.ones(classes)
-    if not doubtful:
-        return mask_values(rows, held, weights, dominant)
-    effective = np.where(held == IGNORE, dominant, held)
-    # Masks that the corrector has not seen yet are as doubtful as θ finds them.
-    unsure = 1.0 - np.take_along_axis(soft, effective[:, None], 1)[:, 0]
-    doubt = np.where(np.isfinite(labels.doubt), labels.doubt, unsure)
-    plain = mask_values(rows, held, np.ones(classes), dominant)
-    return np.asarray(doubtful_values(plain, areas, doubt) * weights[effective], np.float64)
-
-
 def _queries(
     context: Context,
-    pool: Pool,
+    owners: Sequence[tuple[int, str]],
     labels: Labels,
-    chosen: NDArray[np.int64],
-    values: NDArray[np.float64],
+    queue: Queue,
     guesses: NDArray[np.int64],
 ) -> list[Query]:
-    owners = [(state.task_id, region_id) for state, catalog, _ in pool.spans() for region_id in catalog.region_ids]
     return [
         Query(
             round=context.number,
-            rank=place + 1,
+            rank=rank,
             task_id=owners[index][0],
             region_id=owners[index][1],
             label=int(labels.labels[index]),
             guess=int(guesses[index]),
-            acquisition=float(values[index]),
+            acquisition=float(acquisition),
         )
-        for place, index in enumerate(chosen)
+        for rank, (index, acquisition) in enumerate(zip(queue.masks, queue.acquisition, strict=True), start=1)
+    ]
+
+
+def _audits(
+    context: Context, owners: Sequence[tuple[int, str]], pool: Pool, labels: Labels, queue: Queue
+) -> list[Audit]:
+    first = pool.first
+    return [
+        Audit(
+            round=context.number,
+            task_id=owners[index][0],
+            region_id=owners[index][1],
+            purpose=purpose,
+            stratum=int(labels.strata[index]) if purpose == "deciding" else -1,
+            before=int(first[index]),
+            after=int((labels.proposals if purpose == "deciding" else labels.labels)[index]),
+        )
+        for index, purpose in queue.samples.items()
     ]
 
 

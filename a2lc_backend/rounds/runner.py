@@ -100,7 +100,7 @@ def run_round(
         ended.set()
         beat.join()
         ledger.release_lock(project_id, owner)
-    return next(item for item in ledger.rounds(project_id) if item.number == number)
+    return ledger.round(project_id, number) or context.round
 
 
 def _run_phase(
@@ -169,7 +169,7 @@ def _summarise(context: Context) -> None:
     }
     changes = ledger.auto_corrections(project_id, number)
     by_corrector = sum(_source_of(context, labels, change) == "corrector" for change in changes)
-    current = next(item for item in ledger.rounds(project_id) if item.number == number)
+    current = ledger.round(project_id, number) or context.round
     states = ledger.tasks(project_id)
     summary: dict[str, float] = {
         "tasks": len(states),
@@ -182,7 +182,7 @@ def _summarise(context: Context) -> None:
         "queued": len(ledger.queries(project_id, number)),
         "problems": len(ledger.problems(project_id, number)),
     }
-    ledger.save_round(replace(current, summary=summary))
+    ledger.save_round(replace(current, summary=summary | current.summary))
 
 
 def _source_of(context: Context, labels: Labels, change: AutoCorrection) -> Source:

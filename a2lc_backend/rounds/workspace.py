@@ -66,6 +66,7 @@ class Labels:
         guess: (N,) int64 what the corrector believes in, `IGNORE` if it has no opinion.
         proposals: (N,) int64 `labels` with what the corrector proposed but did not apply.
         doubt: (N,) float64, how unsure the corrector is of the proposal; NaN if it has no opinion.
+        strata: (N,) int64 indices into `audit.STRATA`, −1 where the corrector proposes nothing.
     """
 
     task_ids: NDArray[np.int64]
@@ -77,6 +78,7 @@ class Labels:
     guess: NDArray[np.int64]
     proposals: NDArray[np.int64]
     doubt: NDArray[np.float64]
+    strata: NDArray[np.int64]
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:

@@ -3,6 +3,8 @@
 from a2lc_backend.store.artifacts import ArtifactError, Artifacts
 from a2lc_backend.store.ledger import Ledger
 from a2lc_backend.store.records import (
+    Audit,
+    AuditResult,
     AutoCorrection,
     Correction,
     CorrectionKind,
@@ -10,15 +12,19 @@ from a2lc_backend.store.records import (
     Phase,
     Problem,
     Project,
+    ProposalGroup,
     Query,
     Round,
     SeenAnnotation,
+    StratumDecision,
     TaskState,
 )
 
 __all__ = [
     "ArtifactError",
     "Artifacts",
+    "Audit",
+    "AuditResult",
     "AutoCorrection",
     "Correction",
     "CorrectionKind",
@@ -27,8 +33,10 @@ __all__ = [
     "Phase",
     "Problem",
     "Project",
+    "ProposalGroup",
     "Query",
     "Round",
     "SeenAnnotation",
+    "StratumDecision",
     "TaskState",
 ]

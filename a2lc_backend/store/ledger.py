@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Table, and_, create_engine, delete, event, func, insert, select, update
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy import and_, create_engine, delete, event, func, insert, select, update
+from sqlalchemy.engine import Engine, make_url
 
 from a2lc_backend.store import tables
 from a2lc_backend.store.records import (
@@ -28,11 +28,10 @@ from a2lc_backend.store.records import (
     SeenAnnotation,
     TaskState,
 )
+from a2lc_backend.store.trust import TrustTables, chunks, replace_rows
 
-_CHUNK = 500
 
-
-class Ledger:
+class Ledger(TrustTables):
     """All reading and writing of the database; every method is one transaction.
 
     Args:
@@ -42,7 +41,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine = _make_engine(url)
+        super().__init__(_make_engine(url))
         with self._engine.connect() as connection:
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -60,7 +59,7 @@ class Ledger:
         """Add a project or refresh its title and classes."""
         with self._engine.begin() as db:
             row = {"id": project.id, "title": project.title, "classes": list(project.classes)}
-            _replace(db, tables.projects, [row], ("id",))
+            replace_rows(db, tables.projects, [row], ("id",))
 
     def project(self, project_id: int) -> Project | None:
         """The project, or None if the program does not know it."""
@@ -77,7 +76,7 @@ class Ledger:
         """Add tasks or replace what is known of them."""
         rows = [asdict(state) | {"project_id": project_id, "ready": int(state.ready)} for state in states]
         with self._engine.begin() as db:
-            _replace(db, tables.tasks, rows, ("project_id", "task_id"))
+            replace_rows(db, tables.tasks, rows, ("project_id", "task_id"))
 
     def tasks(self, project_id: int) -> list[TaskState]:
         """Every known task of a project, by id."""
@@ -97,8 +96,8 @@ class Ledger:
     def forget_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Drop tasks that Label Studio no longer has, with what people said about them."""
         with self._engine.begin() as db:
-            for chunk in _chunks(sorted(task_ids)):
-                for table in (tables.tasks, tables.corrections, tables.seen_annotations):
+            for chunk in chunks(sorted(task_ids)):
+                for table in (tables.tasks, tables.corrections, tables.seen_annotations, tables.audits):
                     db.execute(delete(table).where(table.c.project_id == project_id, table.c.task_id.in_(chunk)))
 
     # Rounds
@@ -135,7 +134,7 @@ class Ledger:
     def save_round(self, record: Round) -> None:
         """Replace a round's row."""
         with self._engine.begin() as db:
-            _replace(db, tables.rounds, [asdict(record)], ("project_id", "number"))
+            replace_rows(db, tables.rounds, [asdict(record)], ("project_id", "number"))
 
     def end_round(self, project_id: int, number: int, status: RoundStatus, error: str = "") -> None:
         """Set a round's outcome."""
@@ -143,6 +142,13 @@ class Ledger:
         with self._engine.begin() as db:
             key = and_(table.c.project_id == project_id, table.c.number == number)
             db.execute(update(table).where(key).values(status=status, error=error, ended=time.time()))
+
+    def round(self, project_id: int, number: int) -> Round | None:
+        """One round, or None if the project has not come to it."""
+        table = tables.rounds
+        with self._engine.connect() as db:
+            row = db.execute(select(table).where(table.c.project_id == project_id, table.c.number == number)).first()
+        return _round(row) if row else None
 
     def rounds(self, project_id: int) -> list[Round]:
         """Every round of a project, first to last."""
@@ -167,7 +173,7 @@ class Ledger:
         """Replace a phase's progress."""
         with self._engine.begin() as db:
             row = asdict(phase) | {"project_id": project_id, "round": number}
-            _replace(db, tables.phases, [row], ("project_id", "round", "name"))
+            replace_rows(db, tables.phases, [row], ("project_id", "round", "name"))
 
     def phases(self, project_id: int, number: int) -> list[Phase]:
         """The phases of a round that have begun, in order."""
@@ -198,12 +204,12 @@ class Ledger:
             if rows:
                 db.execute(insert(table), rows)
             key = ("project_id", "annotation_id")
-            _replace(db, tables.seen_annotations, [asdict(seen) | {"project_id": project_id}], key)
+            replace_rows(db, tables.seen_annotations, [asdict(seen) | {"project_id": project_id}], key)
 
     def forget_annotations(self, project_id: int, annotation_ids: Iterable[int]) -> None:
         """Take back what deleted annotations said."""
         with self._engine.begin() as db:
-            for chunk in _chunks(sorted(annotation_ids)):
+            for chunk in chunks(sorted(annotation_ids)):
                 for table in (tables.seen_annotations, tables.corrections):
                     where = and_(table.c.project_id == project_id, table.c.annotation_id.in_(chunk))
                     db.execute(delete(table).where(where))
@@ -226,7 +232,7 @@ class Ledger:
 
     def save_auto_corrections(self, project_id: int, number: int, corrections: Sequence[AutoCorrection]) -> None:
         """Replace a round's automatic corrections."""
-        self._replace_rows(tables.auto_corrections, project_id, number, [asdict(item) for item in corrections])
+        self.replace_of_round(tables.auto_corrections, project_id, number, [asdict(item) for item in corrections])
 
     def auto_corrections(self, project_id: int, number: int) -> list[AutoCorrection]:
         """A round's automatic corrections."""
@@ -247,7 +253,7 @@ class Ledger:
 
     def save_queries(self, project_id: int, number: int, queries: Sequence[Query]) -> None:
         """Replace a round's queue."""
-        self._replace_rows(tables.queries, project_id, number, [asdict(query) for query in queries])
+        self.replace_of_round(tables.queries, project_id, number, [asdict(query) for query in queries])
 
     def queries(self, project_id: int, number: int) -> list[Query]:
         """A round's queue, most valuable mask first."""
@@ -322,12 +328,6 @@ class Ledger:
         with self._engine.begin() as db:
             db.execute(delete(table).where(table.c.project_id == project_id, table.c.owner == owner))
 
-    def _replace_rows(self, table: Table, project_id: int, number: int, rows: list[dict[str, Any]]) -> None:
-        with self._engine.begin() as db:
-            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
-            if rows:
-                db.execute(insert(table), [row | {"project_id": project_id} for row in rows])
-
 
 def _make_engine(url: str) -> Engine:
     parsed = make_url(url)
@@ -344,17 +344,6 @@ def _make_engine(url: str) -> Engine:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     return engine
-
-
-def _replace(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
-    for chunk in _chunks(rows):
-        for row in chunk:
-            db.execute(delete(table).where(*(table.c[name] == row[name] for name in key)))
-        db.execute(insert(table), chunk)
-
-
-def _chunks(items: Sequence[Any]) -> Iterable[Any]:
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
 
 
 def _task(row: Any) -> TaskState:

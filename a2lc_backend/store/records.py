@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from a2lc_backend.audit import Purpose
 from a2lc_backend.masks import IGNORE
 
 RoundStatus = Literal["running", "done", "failed"]
@@ -113,6 +114,96 @@ class Query:
     label: int
     guess: int = IGNORE
     acquisition: float = 0.0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A mask that a round drew for one of its audits; see `audit`.
+
+    Attributes:
+        round: whose queue it went into.
+        task_id: the image.
+        region_id: the mask.
+        purpose: `deciding`, `stating` or `random`.
+        stratum: index into `audit.STRATA` of a deciding one, else −1.
+        before: class id of the first label, `IGNORE` if none.
+        after: class id proposed (deciding), applied (stating) or held (random).
+    """
+
+    round: int
+    task_id: int
+    region_id: str
+    purpose: Purpose
+    stratum: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class StratumDecision:
+    """What a round did with the proposals of one stratum, and the evidence it had.
+
+    Attributes:
+        round: that decided.
+        stratum: index into `audit.STRATA`.
+        proposed: masks in it.
+        taken: its proposals may be applied.
+        audited: answers so far.
+        right: of those, the proposed label is the answer.
+        broken: of those, the label before is the answer.
+    """
+
+    round: int
+    stratum: int
+    proposed: int
+    taken: bool
+    audited: int
+    right: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What a stating audit had found by the time of a round.
+
+    Attributes:
+        round: that counted.
+        about: the round whose labels were audited; −1 for all rounds together.
+        applied: labels of the corrector in that round; of all rounds, their sum.
+        drawn: of those, drawn for the audit.
+        audited: of those, answered.
+        right: of those, the label is the answer.
+        broken: of those, the first label is the answer.
+    """
+
+    round: int
+    about: int
+    applied: int
+    drawn: int
+    audited: int
+    right: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class ProposalGroup:
+    """Proposals of a round that replace one class by another.
+
+    Attributes:
+        round: that proposed them.
+        before: class id, `IGNORE` for no label.
+        after: class id.
+        proposed: masks.
+        ready: of those, in strata that are taken.
+        applied: of those, applied; less than `ready` only where a person must approve the group and has not.
+    """
+
+    round: int
+    before: int
+    after: int
+    proposed: int
+    ready: int
+    applied: int
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,65 @@ queries = Table(
     Index("ix_queries_task", "project_id", "round", "task_id"),
 )
 
+audits = Table(
+    "audits",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("purpose", String(16), nullable=False),
+    Column("stratum", Integer, nullable=False),
+    Column("before", Integer, nullable=False),
+    Column("after", Integer, nullable=False),
+)
+
+strata = Table(
+    "strata",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("stratum", Integer, primary_key=True, autoincrement=False),
+    Column("proposed", Integer, nullable=False),
+    Column("taken", Integer, nullable=False),
+    Column("audited", Integer, nullable=False),
+    Column("right", Integer, nullable=False),
+    Column("broken", Integer, nullable=False),
+)
+
+audit_results = Table(
+    "audit_results",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("about", Integer, primary_key=True, autoincrement=False),
+    Column("applied", Integer, nullable=False),
+    Column("drawn", Integer, nullable=False),
+    Column("audited", Integer, nullable=False),
+    Column("right", Integer, nullable=False),
+    Column("broken", Integer, nullable=False),
+)
+
+proposal_groups = Table(
+    "proposal_groups",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("before", Integer, primary_key=True, autoincrement=False),
+    Column("after", Integer, primary_key=True, autoincrement=False),
+    Column("proposed", Integer, nullable=False),
+    Column("ready", Integer, nullable=False),
+    Column("applied", Integer, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("before", Integer, primary_key=True, autoincrement=False),
+    Column("after", Integer, primary_key=True, autoincrement=False),
+)
+
 problems = Table(
     "problems",
     metadata,

@@ -1,0 +1,138 @@
+"""Which masks people are asked about, and in which order: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2lc_backend.acquisition import adaptive_class_weights, doubtful_values, mask_values, rank_masks
+from a2lc_backend.audit import STRATA, Purpose, draw, draw_by_stratum, sample_size
+from a2lc_backend.masks import IGNORE
+from a2lc_backend.settings import ProjectSettings
+
+SECONDED = np.array([*(stratum.seconded for stratum in STRATA), False])
+"""By stratum; the last is what −1, no proposal, finds."""
+
+
+@dataclass(frozen=True)
+class QueueTable:
+    """What ranking knows of every mask.
+
+    Attributes:
+        rows: (N, C) float64 from `acquisition.acquisition_rows`.
+        soft_labels: (N, C) float64 mean soft labels.
+        dominant: (N,) int64 dominant argmax.
+        areas: (N,) int64 pixels.
+        labels: (N,) int64 labels held.
+        proposals: (N,) int64 labels held or proposed.
+        doubt: (N,) float64 how unsure the corrector is of `proposals`, NaN without opinion.
+        strata: (N,) int64 as `audit.stratify` gives them.
+        automatic: (N,) bool, the label held is the corrector's.
+        unanswered: (N,) bool, people have not settled the label.
+        disputed: (N,) bool, people disagree.
+        askable: (N,) bool, may be queued.
+    """
+
+    rows: NDArray[np.float64]
+    soft_labels: NDArray[np.float64]
+    dominant: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    proposals: NDArray[np.int64]
+    doubt: NDArray[np.float64]
+    strata: NDArray[np.int64]
+    automatic: NDArray[np.bool_]
+    unanswered: NDArray[np.bool_]
+    disputed: NDArray[np.bool_]
+    askable: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A review queue, first to last.
+
+    Attributes:
+        masks: (n,) int64 indices.
+        acquisition: (n,) float64, falling. A mask that was drawn has that of its neighbour.
+        samples: the masks that were drawn, by index.
+    """
+
+    masks: NDArray[np.int64]
+    acquisition: NDArray[np.float64]
+    samples: dict[int, Purpose]
+
+
+def build_queue(table: QueueTable, settings: ProjectSettings, budget: int, seed: int) -> Queue:
+    """Choose the next masks to ask about: those worth most, with the samples of the audits hidden among them.
+
+    Args:
+        table: every mask.
+        settings: of the project.
+        budget: masks to choose.
+        seed: of what is drawn.
+    """
+    random = np.random.default_rng(seed)
+    # A mask that two people label differently is asked about again before any other.
+    values = mask_urgency(table, settings.ranking)
+    values = np.where(table.disputed, values + values.max(initial=0.0) + 1.0, values)
+    samples = _draw_samples(table, settings, budget, random)
+    drawn = np.array(list(samples), np.int64)
+    open_masks = table.askable.copy()
+    open_masks[drawn] = False
+    best = rank_masks(values, open_masks, budget)[: budget - len(drawn)]
+    masks, acquisition = _hide(best, values[best], drawn, random)
+    return Queue(masks, acquisition, samples)
+
+
+def mask_urgency(table: QueueTable, ranking: str) -> NDArray[np.float64]:
+    """Acquisition of every mask, (N,), higher = sooner: ABC, or with the corrector's doubt once it has an opinion."""
+    classes = table.rows.shape[1]
+    doubtful = ranking == "doubt" and bool(np.isfinite(table.doubt).any())
+    held = table.proposals if doubtful else table.labels
+    counted = table.unanswered & (held != IGNORE)
+    weights = adaptive_class_weights(np.bincount(held[counted], weights=table.areas[counted], minlength=classes))
+    if ranking == "cil" or not counted.any():  # nothing has a label in round 0 of superpixels
+        weights = np.ones(classes)
+    if not doubtful:
+        return mask_values(table.rows, held, weights, table.dominant)
+    effective = np.where(held == IGNORE, table.dominant, held)
+    # Masks that the corrector has not seen yet are as doubtful as θ finds them.
+    unsure = 1.0 - np.take_along_axis(table.soft_labels, effective[:, None], 1)[:, 0]
+    doubt = np.where(np.isfinite(table.doubt), table.doubt, unsure)
+    plain = mask_values(table.rows, held, np.ones(classes), table.dominant)
+    return np.asarray(doubtful_values(plain, table.areas, doubt) * weights[effective], np.float64)
+
+
+def _draw_samples(
+    table: QueueTable, settings: ProjectSettings, budget: int, random: np.random.Generator
+) -> dict[int, Purpose]:
+    """The masks of the three samples; see `audit`."""
+    askable = table.askable & ~table.disputed & table.unanswered
+    size = sample_size(budget, settings.audit)
+    stating = draw(np.flatnonzero(askable & table.automatic), size, random)
+    others = draw(np.flatnonzero(askable & ~table.automatic), int(settings.explore * budget), random)
+    # Where certainty is asked for, the answers go to the proposals that may reach it.
+    hopeless = (settings.policy == "precision") & ~SECONDED[table.strata]
+    strata = np.where(hopeless, -1, table.strata)
+    taken = np.zeros(len(askable), np.bool_)
+    taken[stating] = taken[others] = True
+    deciding = draw_by_stratum(strata, np.flatnonzero(askable & ~taken), size, random)
+    samples: dict[int, Purpose] = dict.fromkeys(others.tolist(), "random")
+    samples |= dict.fromkeys(deciding.tolist(), "deciding") | dict.fromkeys(stating.tolist(), "stating")
+    return dict(list(samples.items())[-budget:])
+
+
+def _hide(
+    best: NDArray[np.int64], values: NDArray[np.float64], drawn: NDArray[np.int64], random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Put the drawn masks at random places among the best: nobody sees which they are, and all are looked at alike."""
+    count = len(best) + len(drawn)
+    is_drawn = np.zeros(count, np.bool_)
+    is_drawn[random.choice(count, len(drawn), replace=False)] = True
+    masks = np.empty(count, np.int64)
+    masks[~is_drawn], masks[is_drawn] = best, random.permutation(drawn)
+    neighbour = np.clip(np.cumsum(~is_drawn) - 1, 0, None)
+    acquisition = values[neighbour] if len(values) else np.zeros(count)
+    return masks, np.asarray(acquisition, np.float64)

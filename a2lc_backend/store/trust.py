@@ -1,0 +1,121 @@
+"""The part of the ledger that says why automatic corrections were applied, and what audits found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Table, delete, insert, select
+from sqlalchemy.engine import Connection, Engine
+
+from a2lc_backend.store import tables
+from a2lc_backend.store.records import Audit, AuditResult, ProposalGroup, StratumDecision
+
+_CHUNK = 500
+
+
+class TrustTables:
+    """Audits, decisions and approvals; `Ledger` is the whole.
+
+    Args:
+        engine: of the database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def save_audits(self, project_id: int, number: int, audits: Sequence[Audit]) -> None:
+        """Replace the masks that a round drew for its audits."""
+        self.replace_of_round(tables.audits, project_id, number, [asdict(item) for item in audits])
+
+    def audits(self, project_id: int) -> list[Audit]:
+        """The masks that all rounds of a project drew, by round."""
+        table = tables.audits
+        order = (table.c.round, table.c.task_id, table.c.region_id)
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.project_id == project_id).order_by(*order)).all()
+        return [
+            Audit(row.round, row.task_id, row.region_id, row.purpose, row.stratum, row.before, row.after)
+            for row in rows
+        ]  # fmt: skip
+
+    def save_decisions(
+        self, project_id: int, number: int, strata: Sequence[StratumDecision], groups: Sequence[ProposalGroup]
+    ) -> None:
+        """Replace what a round did with its proposals, by stratum and by class."""
+        self.replace_of_round(tables.strata, project_id, number, [asdict(item) for item in strata])
+        self.replace_of_round(tables.proposal_groups, project_id, number, [asdict(item) for item in groups])
+
+    def strata(self, project_id: int, number: int) -> list[StratumDecision]:
+        """What a round did with each stratum of its proposals."""
+        table = tables.strata
+        with self._engine.connect() as db:
+            where = (table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(*where).order_by(table.c.stratum)).all()
+        return [
+            StratumDecision(
+                row.round, row.stratum, row.proposed, bool(row.taken), row.audited, row.right, row.broken
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def proposal_groups(self, project_id: int, number: int) -> list[ProposalGroup]:
+        """The proposals of a round by class, the largest group first."""
+        table = tables.proposal_groups
+        order = (table.c.proposed.desc(), table.c.before, table.c.after)
+        with self._engine.connect() as db:
+            where = (table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(*where).order_by(*order)).all()
+        return [ProposalGroup(row.round, row.before, row.after, row.proposed, row.ready, row.applied) for row in rows]
+
+    def save_audit_results(self, project_id: int, number: int, results: Sequence[AuditResult]) -> None:
+        """Replace what stating audits had found by a round."""
+        self.replace_of_round(tables.audit_results, project_id, number, [asdict(item) for item in results])
+
+    def audit_results(self, project_id: int, number: int) -> list[AuditResult]:
+        """What stating audits had found by a round; all rounds together come first."""
+        table = tables.audit_results
+        with self._engine.connect() as db:
+            where = (table.c.project_id == project_id, table.c.round == number)
+            rows = db.execute(select(table).where(*where).order_by(table.c.about)).all()
+        return [
+            AuditResult(row.round, row.about, row.applied, row.drawn, row.audited, row.right, row.broken)
+            for row in rows
+        ]  # fmt: skip
+
+    def approve(self, project_id: int, before: int, after: int, approved: bool) -> None:
+        """Let rounds from the next on apply the proposals of a group, or no longer."""
+        row = {"project_id": project_id, "before": before, "after": after}
+        with self._engine.begin() as db:
+            table = tables.approvals
+            db.execute(delete(table).where(*(table.c[name] == value for name, value in row.items())))
+            if approved:
+                db.execute(insert(table).values(**row))
+
+    def approvals(self, project_id: int) -> frozenset[tuple[int, int]]:
+        """The groups that a person approved, (before, after)."""
+        table = tables.approvals
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.project_id == project_id)).all()
+        return frozenset((row.before, row.after) for row in rows)
+
+    def replace_of_round(self, table: Table, project_id: int, number: int, rows: list[dict[str, Any]]) -> None:
+        """Replace all rows that a round has in a table."""
+        with self._engine.begin() as db:
+            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
+            if rows:
+                db.execute(insert(table), [row | {"project_id": project_id} for row in rows])
+
+
+def replace_rows(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
+    """Insert rows in place of those with the same key."""
+    for chunk in chunks(rows):
+        for row in chunk:
+            db.execute(delete(table).where(*(table.c[name] == row[name] for name in key)))
+        db.execute(insert(table), chunk)
+
+
+def chunks(items: Sequence[Any]) -> Iterable[Any]:
+    """Parts of a sequence that fit into one statement."""
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

@@ -1,0 +1,169 @@
+"""Audits in the product's own rounds: drawn, answered, counted, stated, and what the policies make of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from a2lc_backend.audit import STRATA, share_interval
+from a2lc_backend.bench.oracle import true_labels
+from a2lc_backend.bench.world import World
+from a2lc_backend.masks import IGNORE
+from a2lc_backend.rounds.publish import RoundView
+from a2lc_backend.rounds.report import find_round, group_reports, proposal_reports, round_report
+from a2lc_backend.rounds.trust import evidence_by_stratum, settled_answers
+from a2lc_backend.rounds.workspace import SOURCES
+from a2lc_backend.settings import ProjectSettings
+from tests.world_run import Run
+
+pytestmark = pytest.mark.usefixtures("short_training")
+
+SETTINGS = ProjectSettings(budget=60, audit=0.2)
+
+
+def truth_of(run: Run, number: int) -> dict[tuple[int, str], int]:
+    """The true label of every mask, by task and region."""
+    labels, found = run.workspace.labels(number), {}
+    for place, task_id in enumerate(labels.task_ids.tolist()):
+        masks = run.workspace.masks(labels.mask_keys[place])
+        truth = true_labels(masks, run.world.truth(run.platform.name(task_id)), len(run.world.classes))
+        found.update({(task_id, name): int(label) for name, label in zip(masks.region_ids, truth, strict=True)})
+    return found
+
+
+@pytest.fixture(scope="module")
+def audited(world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three rounds with audits."""
+    run = Run(world, tmp_path_factory.mktemp("audited"), SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)
+        patch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)
+        for _ in range(4):
+            run.round()
+    return run
+
+
+def test_each_queue_hides_three_samples(audited: Run) -> None:
+    audits = audited.ledger.audits(1)
+    queues = {number: {(q.task_id, q.region_id) for q in audited.ledger.queries(1, number)} for number in range(4)}
+    for number in (1, 2):
+        drawn = [item for item in audits if item.round == number]
+        counts = Counter(item.purpose for item in drawn)
+        assert counts["stating"] == counts["deciding"] == 12
+        assert counts["random"] == 9
+        assert {(item.task_id, item.region_id) for item in drawn} <= queues[number]
+    assert {item.purpose for item in audits if item.round == 0} == {"random"}
+
+
+def test_what_a_person_reads_does_not_tell_an_audit(audited: Run) -> None:
+    view = RoundView(audited.ledger, audited.workspace, 1, 2)
+    drawn = {(item.task_id, item.region_id) for item in audited.ledger.audits(1) if item.round == 2}
+    wordings: dict[bool, set[str]] = {True: set(), False: set()}
+    for task_id in view.queued:
+        for region in view.prediction(task_id).regions:
+            if region.rank is not None:
+                assert region.note.startswith("Please check (")
+                wordings[(task_id, region.id) in drawn].add(region.note.split(":")[1].split(" ")[1])
+    assert wordings[True] == {"labelled"} == wordings[False]
+
+
+def test_statements_count_the_answers_to_the_applied_labels(audited: Run) -> None:
+    truth, report = truth_of(audited, 2), round_report(audited.ledger, 1, 3)
+    pooled, *single = report.audits
+    assert [item.about for item in single] == [1, 2]
+    assert pooled.about == -1
+    assert pooled.audited == sum(item.audited for item in single)
+    for item in single:
+        sample = [a for a in audited.ledger.audits(1) if a.round == item.about and a.purpose == "stating"]
+        known = [a for a in sample if truth[a.task_id, a.region_id] != IGNORE]
+        assert item.audited == item.drawn == len(sample)
+        assert abs(item.right - sum(a.after == truth[a.task_id, a.region_id] for a in known)) <= len(sample) - len(
+            known
+        )
+        labels = audited.workspace.labels(item.about)
+        assert item.applied == int((labels.sources == SOURCES.index("corrector")).sum())
+
+
+def test_decisions_follow_from_the_deciding_audits_alone(audited: Run) -> None:
+    answers = settled_answers(audited.ledger, 1)
+    audits = [item for item in audited.ledger.audits(1) if item.round < 3]
+    evidence = evidence_by_stratum(audits, answers)
+    rows = audited.ledger.strata(1, 3)
+    assert [row.stratum for row in rows] == list(range(len(STRATA)))
+    assert [(row.audited, row.right, row.broken) for row in rows] == [(e.audited, e.right, e.broken) for e in evidence]
+    stating = [replace(item, purpose="stating") for item in audits]
+    assert all(found.audited == 0 for found in evidence_by_stratum(stating, answers))
+
+
+def test_estimates_stand_in_the_report(audited: Run) -> None:
+    assert round_report(audited.ledger, 1, 0).estimate("still_wrong") is None
+    report = round_report(audited.ledger, 1, 3)
+    wrong, fixes = report.estimate("still_wrong"), report.estimate("next_fixes")
+    assert wrong is not None
+    assert fixes is not None
+    assert 0 <= wrong.low <= wrong.value <= wrong.high <= report.round.summary["unanswered"]
+    assert 0 <= fixes.low <= fixes.value <= fixes.high <= 60
+
+
+def test_held_proposals_can_be_looked_at(audited: Run) -> None:
+    proposals = list(proposal_reports(audited.ledger, audited.workspace, 1))
+    held = [item for item in proposals if not item.applied]
+    taken = {row.stratum for row in audited.ledger.strata(1, 3) if row.taken}
+    assert held
+    assert not {item.stratum for item in held} & taken
+    assert {item.stratum for item in proposals if item.applied} <= taken
+    groups = group_reports(audited.ledger, 1)
+    assert sum(group.proposed for group in groups) == len(proposals)
+    assert sum(group.applied for group in groups) == len(proposals) - len(held)
+    view = RoundView(audited.ledger, audited.workspace, 1, 3)
+    shown = {
+        (item.task_id, region.id): region.proposal for item in held for region in view.prediction(item.task_id).regions
+    }
+    assert all(shown[item.task_id, item.region_id] == item.after for item in held)
+
+
+def test_a_person_approves_groups(world: World, tmp_path: Path) -> None:
+    run = Run(world, tmp_path, SETTINGS.model_copy(update={"policy": "manual"}))
+    run.round()
+    run.round()
+    assert run.ledger.auto_corrections(1, 1) == []
+    groups = [group for group in run.ledger.proposal_groups(1, 1) if group.ready]
+    assert groups
+    assert all(group.applied == 0 for group in groups)
+    refused, *others = groups
+    for group in others:
+        run.ledger.approve(1, group.before, group.after, approved=True)
+    run.round()
+    approved = {(group.before, group.after) for group in others}
+    found = run.ledger.proposal_groups(1, 2)
+    assert sum(group.applied for group in found) > 0
+    for group in found:
+        assert group.applied == (group.ready if (group.before, group.after) in approved else 0)
+    assert (refused.before, refused.after) not in {(c.before, c.after) for c in run.ledger.auto_corrections(1, 2)}
+    for before, after in approved:
+        run.ledger.approve(1, before, after, approved=False)
+    run.round()
+    assert (run.workspace.labels(3).sources != SOURCES.index("corrector")).all()
+
+
+def test_precision_applies_nothing_until_the_audits_show_it(world: World, tmp_path: Path) -> None:
+    run = Run(world, tmp_path, SETTINGS.model_copy(update={"policy": "precision", "precision": 0.3}))
+    for _ in range(4):
+        run.round()
+    assert run.ledger.auto_corrections(1, 1) == []
+    rows = run.ledger.strata(1, 3)
+    taken = [row for row in rows if row.taken]
+    assert taken, "two dozen answers show that three in ten are right"
+    right, count = sum(row.right for row in taken), sum(row.audited for row in taken)
+    assert share_interval(right, count, sided="greater").low >= 0.3
+    assert [row.stratum for row in taken] == list(range(taken[0].stratum, len(STRATA)))
+
+
+def test_a_round_that_is_not_there_is_named(audited: Run) -> None:
+    with pytest.raises(LookupError, match="round 9"):
+        find_round(audited.ledger, 1, 9)
+    with pytest.raises(LookupError, match="finished round"):
+        group_reports(audited.ledger, 2)
