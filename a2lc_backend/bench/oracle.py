@@ -130,7 +130,8 @@ class OraclePlatform:
         """Answer every queued mask with its true class.
 
         A mask of which the truth says nothing keeps its label; where it has none, it is deleted, as a person deletes a
-        mask that is no class: left without a label it would be asked about for ever.
+        mask that is no class: left without a label it would be asked about for ever. Only the last mask of an image
+        cannot be deleted.
         """
         if version in self.versions:
             return []
@@ -145,7 +146,8 @@ class OraclePlatform:
             answer = Annotation(number, task_id, 1, made_at, named)
             if len(named) < len(answered):  # only an annotation of the whole image can say that a region is gone
                 others = tuple(region for region in shown if region.rank is None)
-                answer = replace(answer, regions=named + others, whole=True)
+                # An annotation without regions passes for a mistake, so the last one stays, unlabelled as it is.
+                answer = replace(answer, regions=named + others or answered[:1], whole=True)
             self.answers[number] = answer
         self.versions.append(version)
         progress(len(queued), len(queued))
