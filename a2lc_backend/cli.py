@@ -76,40 +76,58 @@ def demo(
     """Run three rounds in a real Label Studio with a simulated annotator."""
     from rich.console import Console  # noqa: PLC0415
 
-    from a2lc_backend.bench.world import WorldError  # noqa: PLC0415
+    from a2lc_backend.bench.files import DataSetError  # noqa: PLC0415
     from a2lc_backend.demo.run import DemoOptions, run_demo  # noqa: PLC0415
     from a2lc_backend.demo.servers import ServerError  # noqa: PLC0415
 
     try:
         run_demo(DemoOptions(label_studio, data, images, rounds, budget, keep), Console())
-    except (ServerError, WorldError) as error:
+    except (ServerError, DataSetError) as error:
         _fail(str(error))
 
 
 @app.command()
 def bench(
-    data: Annotated[Path, typer.Option(help="A world folder.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of a world, of Cityscapes or of PASCAL VOC 2012; which it is is seen.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the report; runs that stand there already are taken up.")],
     methods: Annotated[
         str, typer.Option(help="Commas between: alc, alc-unique, mask, lcm, abc, a2lc-paper, a2lc.")
     ] = "mask,a2lc-paper,a2lc",
-    budget: Annotated[int, typer.Option(min=1, help="Masks queried a round.")] = 400,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Masks queried a round; if not given 400, Cityscapes 10,000, VOC 1,000."),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of correction.")] = 5,
     seeds: Annotated[str, typer.Option(help="How many (3 means 0, 1, 2), or a list such as 0,2,5.")] = "1",
+    proposals: Annotated[
+        str | None,
+        typer.Option(help="Where masks and first labels come from; if not given world for a world, else superpixels."),
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="Frozen features for the model, a .pt2 or .pth file; else a U-Net is trained.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Whose labels are corrected: train if not given, or trainaug of VOC.")
+    ] = None,
 ) -> None:
     """Compare methods with an oracle annotator; writes report.json, report.md and pictures."""
     from rich.console import Console  # noqa: PLC0415
 
     from a2lc_backend.bench.experiment import run_bench  # noqa: PLC0415
+    from a2lc_backend.bench.files import DataSetError  # noqa: PLC0415
     from a2lc_backend.bench.methods import BenchError, parse_methods, parse_seeds  # noqa: PLC0415
-    from a2lc_backend.bench.world import WorldError  # noqa: PLC0415
     from a2lc_backend.logs import configure_logs  # noqa: PLC0415
     from a2lc_backend.rounds.runner import RoundFailedError  # noqa: PLC0415
 
     configure_logs("error")
     try:
-        report = run_bench(data, parse_methods(methods), budget, rounds, parse_seeds(seeds), out, Console())
-    except (BenchError, WorldError, RoundFailedError) as error:
+        report = run_bench(
+            data, parse_methods(methods), budget, rounds, parse_seeds(seeds), out, Console(),
+            proposals=proposals, backbone=backbone, split=split,
+        )  # fmt: skip
+    except (BenchError, DataSetError, RoundFailedError) as error:
         _fail(str(error))
     typer.echo(f"report: {report.with_suffix('.md')}")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from a2lc_backend.bench.world import WorldError, load_world
+from a2lc_backend.bench.files import DataSetError
+from a2lc_backend.bench.world import load_world
 from a2lc_backend.masks import IGNORE
 
 SIZE = (6, 8)  # height, width
@@ -106,7 +107,7 @@ def test_limit_spreads_over_the_pool(root):
     assert load_world(root, limit=2).names == ("b", "d")
     assert load_world(root, limit=1).names == ("c",)
     assert load_world(root, limit=4).names == load_world(root, limit=99).names == ("a", "b", "c", "d")
-    with pytest.raises(WorldError, match="1 or more"):
+    with pytest.raises(DataSetError, match="1 or more"):
         load_world(root, limit=0)
 
 
@@ -123,14 +124,14 @@ def test_a_world_cannot_be_changed(root):
 def test_unknown_names_are_refused(root):
     world = load_world(root, limit=1)
     for read in (world.image, world.image_path, world.truth, world.mask_set, world.val_image, world.val_truth):
-        with pytest.raises(WorldError, match="take a name from the world"):
+        with pytest.raises(DataSetError, match="take a name from its list"):
             read("a")
 
 
 def test_refuses_what_is_no_folder(tmp_path):
     write(tmp_path / "file", "x")
     for path in (tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(WorldError, match="is not a folder"):
+        with pytest.raises(DataSetError, match="is not a folder"):
             load_world(path)
 
 
@@ -138,13 +139,13 @@ def test_refuses_what_is_no_folder(tmp_path):
 def test_refuses_missing_or_broken_json(root, name):
     for broken in ("{", "\udcff".encode("utf-8", "surrogateescape")):
         (root / name).write_bytes(broken if isinstance(broken, bytes) else broken.encode())
-        with pytest.raises(WorldError, match="not valid JSON"):
+        with pytest.raises(DataSetError, match="not valid JSON"):
             load_world(root)
     write(root / name, "3")
-    with pytest.raises(WorldError, match="must be"):
+    with pytest.raises(DataSetError, match="must be"):
         load_world(root)
     (root / name).unlink()
-    with pytest.raises(WorldError, match="is missing"):
+    with pytest.raises(DataSetError, match="is missing"):
         load_world(root)
 
 
@@ -161,7 +162,7 @@ def test_refuses_missing_or_broken_json(root, name):
 )
 def test_refuses_classes_that_make_no_sense(root, content, message):
     write(root / "classes.json", content)
-    with pytest.raises(WorldError, match=message):
+    with pytest.raises(DataSetError, match=message):
         load_world(root)
 
 
@@ -174,43 +175,43 @@ def test_ignore_is_255_unless_said_otherwise(root):
 def test_refuses_a_pool_without_images(root):
     for path in (root / "pool" / "images").iterdir():
         path.unlink()
-    with pytest.raises(WorldError, match="holds no image"):
+    with pytest.raises(DataSetError, match="holds no image"):
         load_world(root)
     (root / "pool" / "images").rmdir()
-    with pytest.raises(WorldError, match="is missing"):
+    with pytest.raises(DataSetError, match="is missing"):
         load_world(root)
 
 
 def test_refuses_two_images_of_one_name(root):
     save_image(root / "pool" / "images" / "a.png")
-    with pytest.raises(WorldError, match="share a name"):
+    with pytest.raises(DataSetError, match="share a name"):
         load_world(root)
 
 
 @pytest.mark.parametrize("name", ["pool/masks/b.png", "pool/labels/b.png", "val/labels/v.png"])
 def test_refuses_an_image_without_its_files(root, name):
     (root / name).unlink()
-    with pytest.raises(WorldError, match=rf"{Path(name).name} is missing"):
+    with pytest.raises(DataSetError, match=rf"{Path(name).name} is missing"):
         load_world(root)
 
 
 def test_refuses_an_image_without_first_labels(root):
     write(root / "pool" / "pseudo_labels.json", {name: [0, 1, 1] for name in "abc"})
-    with pytest.raises(WorldError, match="no labels for image 'd'"):
+    with pytest.raises(DataSetError, match="no labels for image 'd'"):
         load_world(root)
 
 
 @pytest.mark.parametrize("label", [2, -1, 255, "0", None, True, 0.0])
 def test_refuses_a_first_label_outside_the_classes(root, label):
     write(root / "pool" / "pseudo_labels.json", {name: [0, label, 1] for name in "abcd"})
-    with pytest.raises(WorldError, match="mask 2 of 'a' has the label"):
+    with pytest.raises(DataSetError, match="mask 2 of 'a' has the label"):
         load_world(root)
 
 
 def test_refuses_a_mask_without_label(root):
     write(root / "pool" / "pseudo_labels.json", {name: [0, 1] for name in "abcd"})
     world = load_world(root)
-    with pytest.raises(WorldError, match="mask id 3 has no label"):
+    with pytest.raises(DataSetError, match="mask id 3 has no label"):
         world.mask_set("a")
 
 
@@ -218,9 +219,9 @@ def test_refuses_truth_outside_the_classes(root):
     save_ids(root / "pool" / "labels" / "a.png", np.full(SIZE, 5))
     save_ids(root / "val" / "labels" / "v.png", np.full(SIZE, 255))
     world = load_world(root)
-    with pytest.raises(WorldError, match="class id 5"):
+    with pytest.raises(DataSetError, match="class id 5"):
         world.truth("a")
-    with pytest.raises(WorldError, match="class id 255"):
+    with pytest.raises(DataSetError, match="class id 255"):
         world.val_truth("v")
 
 
@@ -228,9 +229,9 @@ def test_refuses_sizes_that_differ(root):
     save_ids(root / "pool" / "labels" / "a.png", np.zeros((6, 9)))
     save_ids(root / "pool" / "masks" / "a.png", np.zeros((8, 6)))
     world = load_world(root)
-    with pytest.raises(WorldError, match=r"is 9×6 pixels but a\.jpg is 8×6"):
+    with pytest.raises(DataSetError, match=r"is 9×6 pixels but a\.jpg is 8×6"):
         world.truth("a")
-    with pytest.raises(WorldError, match=r"is 6×8 pixels but a\.jpg is 8×6"):
+    with pytest.raises(DataSetError, match=r"is 6×8 pixels but a\.jpg is 8×6"):
         world.mask_set("a")
 
 
@@ -239,7 +240,7 @@ def test_refuses_labels_saved_in_colour(root):
     save_image(root / "pool" / "masks" / "a.png")
     world = load_world(root)
     for read in (world.truth, world.mask_set):
-        with pytest.raises(WorldError, match="RGB image; save the ids"):
+        with pytest.raises(DataSetError, match="RGB image; save the ids"):
             read("a")
 
 
@@ -248,12 +249,12 @@ def test_refuses_files_that_are_no_images(root):
         (root / name).write_bytes(b"no image")
     world = load_world(root)
     for read, name in ((world.image, "a"), (world.truth, "a"), (world.truth, "b"), (world.mask_set, "b")):
-        with pytest.raises(WorldError, match="cannot be read as an image"):
+        with pytest.raises(DataSetError, match="cannot be read as an image"):
             read(name)
 
 
 def test_refuses_a_truncated_image(root):
     path = root / "pool" / "labels" / "a.png"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(WorldError, match="cannot be read as an image"):
+    with pytest.raises(DataSetError, match="cannot be read as an image"):
         load_world(root).truth("a")

@@ -1,32 +1,25 @@
-"""The methods compared, each as named settings of the product's own rounds, and what the annotator and the measure see.
+"""The methods compared, each as named settings of the product's own rounds, and what the annotator sees.
 
 The names follow the A²LC paper's ablation. `mask` asks about masks by 1 − confidence times similarity (CIL · SIM),
 `abc` weighs the classes adaptively, `lcm` adds the paper's corrector to `mask`, `a2lc-paper` has both, and `a2lc` is
 what a project gets when nobody sets anything.
 
 `alc` and `alc-unique` are ALC, the paper's predecessor: the annotator looks at one pixel of a mask and its class goes
-to the whole mask; `alc` may ask about the same mask again, as the published code does. One thing is not ALC's: the
-similarity is taken with the mean soft label that chooses this pixel, as A²LC takes it, not with the pixel's own.
+to the whole mask; `alc` may ask about the same mask again, as the published code does. The queue of both differs from
+ALC's in one thing. ALC sums a(x) over a mask by each pixel's cosine to the soft label of the one representative pixel;
+here, as in A²LC, the cosine is to the mean soft label f(m′), the very vector whose nearest pixel is the representative.
+Where a mask's soft labels scatter little the two agree; where they scatter, the order of such masks may differ.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from a2lc_backend.bench.oracle import OraclePlatform, true_labels
-from a2lc_backend.bench.world import World
-from a2lc_backend.masks import IGNORE, MaskSet, Region
-from a2lc_backend.rounds.platform import Prediction, TaskProblem
-from a2lc_backend.segmenter import enlarge
 from a2lc_backend.settings import ProjectSettings, describe
 
 
@@ -60,7 +53,7 @@ class Method:
         Raises:
             BenchError: for a budget out of range, or a method whose settings the rounds do not offer.
         """
-        values = {"proposals": "world", **self.settings, "budget": budget, "seed": seed}
+        values = {**self.settings, "budget": budget, "seed": seed}
         try:
             return ProjectSettings(**values)
         except ValidationError as error:
@@ -122,125 +115,3 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if numbers[0] < 1:
         raise BenchError("0 seeds leave nothing to run; give a count such as 3, or the list `0,` for the seed 0")
     return tuple(range(numbers[0]))
-
-
-SoftLabels = Callable[[int, int], NDArray[np.float32]]
-"""Soft labels (C, h, w) of θ by round and task id."""
-
-
-class PixelOracle(OraclePlatform):
-    """An annotator who sees only the representative pixel of a queued mask; its class goes to the whole mask.
-
-    Args:
-        world: images, masks and truth.
-        soft_labels: what θ said in a round of an image; decides which pixel represents a mask.
-    """
-
-    def __init__(self, world: World, soft_labels: SoftLabels) -> None:
-        super().__init__(world)
-        self._soft_labels = soft_labels
-
-    def publish(
-        self,
-        version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
-        predict: Callable[[int], Prediction],
-        progress: Callable[[int, int], None],
-    ) -> list[TaskProblem]:
-        """Answer every queued mask with the true class of one pixel; where that is void, it keeps its label."""
-        shown: dict[tuple[int, str], str | None] = {}
-        answered = set(self.answers)
-
-        def remember(task_id: int) -> Prediction:
-            prediction = predict(task_id)
-            shown.update({(task_id, region.id): region.label for region in prediction.regions})
-            return prediction
-
-        problems = super().publish(version, tasks, queued, remember, progress)
-        for number in self.answers.keys() - answered:
-            answer = self.answers[number]
-            regions = self._look(answer.task_id, answer.regions, shown)
-            self.answers[number] = replace(answer, regions=regions)
-        return problems
-
-    def _look(
-        self, task_id: int, regions: Sequence[Region], shown: Mapping[tuple[int, str], str | None]
-    ) -> tuple[Region, ...]:
-        truth = self._world.truth(self.name(task_id))
-        soft = enlarge(self._soft_labels(regions[0].round or 0, task_id), (truth.shape[0], truth.shape[1]))
-        looked = []
-        for region in regions:
-            label = int(truth[representative_pixel(soft, region.mask)])
-            name = shown[task_id, region.id] if label == IGNORE else self._world.classes[label]
-            looked.append(replace(region, label=name))
-        return tuple(looked)
-
-
-def representative_pixel(soft_labels: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel of a mask that is most like its mean soft label.
-
-    The mean is over the pixels whose argmax is the mask's dominant argmax; likeness is the cosine, and of equals the
-    first pixel in reading order is taken.
-
-    Args:
-        soft_labels: (C, H, W) class probabilities.
-        mask: (H, W) bool, at least one pixel.
-
-    Returns:
-        Row and column.
-    """
-    rows, columns = np.nonzero(mask)
-    soft = soft_labels[:, rows, columns].astype(np.float64)
-    argmax = soft.argmax(0)
-    mean = soft[:, argmax == np.bincount(argmax).argmax()].mean(1)
-    best = int((mean @ soft / np.linalg.norm(soft, axis=0)).argmax())
-    return int(rows[best]), int(columns[best])
-
-
-@dataclass(frozen=True)
-class ImageTruth:
-    """The truth of one image, mask by mask.
-
-    Attributes:
-        region_ids: (K,) names of the masks.
-        first: (K,) int64 first labels.
-        pixels: (K + 1, C) int64 pixels of each true class; row 0 lies outside every mask.
-        true: (K,) int64 the commonest true class, `IGNORE` where the truth says nothing.
-    """
-
-    region_ids: tuple[str, ...]
-    first: NDArray[np.int64]
-    pixels: NDArray[np.int64]
-    true: NDArray[np.int64]
-
-    def confusion(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`metrics.confusion_matrix` of the label map that these labels of the masks make, (C, C + 1)."""
-        classes = self.pixels.shape[1]
-        columns = np.concatenate([[classes], np.where(labels == IGNORE, classes, labels)])
-        counts = np.zeros((classes + 1, classes), np.int64)
-        np.add.at(counts, columns, self.pixels)
-        return counts.T
-
-
-def image_truth(masks: MaskSet, truth: NDArray[np.uint8], classes: int) -> ImageTruth:
-    """Hold masks against the truth, (H, W) class ids or `IGNORE`."""
-    known = truth < classes
-    flat = masks.mask_ids[known].astype(np.int64) * classes + truth[known]
-    pixels = np.bincount(flat, minlength=(len(masks) + 1) * classes).reshape(-1, classes)
-    return ImageTruth(masks.region_ids, masks.first_labels, pixels, true_labels(masks, truth, classes))
-
-
-def world_digest(world: World) -> str:
-    """Name of what is in a world folder: its classes, first labels, masks and truth, and its images by size."""
-    digest = hashlib.sha256(json.dumps([world.classes, world.ignore, dict(world.pseudo_labels)]).encode())
-    for name in world.names:
-        digest.update(f"{name} {world.image_path(name).stat().st_size}".encode())
-        for folder in ("masks", "labels"):
-            digest.update((world.root / "pool" / folder / f"{name}.png").read_bytes())
-    for name in world.val_names:
-        digest.update(name.encode())
-        digest.update((world.root / "val" / "labels" / f"{name}.png").read_bytes())
-    if world.backbone_path is not None:
-        digest.update(world.backbone_path.read_bytes())
-    return digest.hexdigest()[:16]

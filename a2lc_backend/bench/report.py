@@ -1,142 +1,19 @@
-"""What a benchmark found, as report.json, details.json, report.md and pictures."""
+"""What a benchmark found, as report.json, details.json and report.md, with the pictures of `plots`."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.masks import IGNORE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-BINS = 10
-"""Equal bins of the corrector's confidence."""
-
-LEAST_IN_BIN = 5
-"""Fewer masks than this say nothing about a bin's share."""
-
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c3e", "#d55e00")
-"""Of the methods: Okabe and Ito's, told apart by colour-blind people too; the last method gets the last one."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Labels that the corrector changed: a fixed one became right, a broken one had been right."""
-
-    changed: int = 0
-    fixed: int = 0
-    broken: int = 0
-
-    def __add__(self, other: Changes) -> Changes:
-        return Changes(self.changed + other.changed, self.fixed + other.fixed, self.broken + other.broken)
-
-    @classmethod
-    def count(cls, before: NDArray[np.int64], after: NDArray[np.int64], true: NDArray[np.int64]) -> Changes:
-        """Compare labels (N,) with the true ones, of which `IGNORE` says neither right nor wrong."""
-        moved, known = before != after, true != IGNORE
-        fixed, broken = moved & known & (after == true), moved & known & (before == true)
-        return cls(int(moved.sum()), int(fixed.sum()), int(broken.sum()))
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """One round of one run, measured against the truth; IoUs in percent, None for what is not there to measure.
-
-    Attributes:
-        data_miou: of the pseudo-labels over the pool.
-        data_iou: of each class.
-        model_miou: of θ over the validation images.
-        model_iou: of each class.
-        queries: masks that people answered for this round, by the class they gave.
-        changes: made by the corrector in this round, against the round before.
-        standing: labels that come from the corrector after this round, against the first labels.
-        seconds: by phase.
-        reliability: of the standing labels by confidence, `BINS` rows of (masks, sum of confidence, right ones).
-    """
-
-    data_miou: float
-    data_iou: tuple[float | None, ...]
-    model_miou: float | None
-    model_iou: tuple[float | None, ...]
-    queries: tuple[int, ...]
-    changes: Changes
-    standing: Changes
-    seconds: dict[str, float]
-    reliability: tuple[tuple[int, float, int], ...]
-
-    @classmethod
-    def read(cls, stored: dict[str, Any]) -> RoundResult:
-        """Take back what `dataclasses.asdict` made and JSON kept."""
-        lists = {name: tuple(stored[name]) for name in ("data_iou", "model_iou", "queries")}
-        changes = {name: Changes(**stored[name]) for name in ("changes", "standing")}
-        reliability = tuple(tuple(row) for row in stored["reliability"])
-        return cls(**{**stored, **lists, **changes, "reliability": reliability})
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """One method with one seed, round 0 to the last."""
-
-    method: str
-    seed: int
-    rounds: tuple[RoundResult, ...]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """A whole benchmark.
-
-    Attributes:
-        world: name of the world folder.
-        classes: names in id order.
-        true_masks: masks of each class by the truth, which puts the classes in order from tail to head.
-        images: in the pool.
-        val_images: for the model's mIoU.
-        budget: masks a round.
-        rounds: R.
-        methods: name and meaning, in order.
-        seeds: of each method.
-        initial_data_miou: of the first labels.
-        ceiling_data_miou: of the masks with their true labels.
-        runs: every method with every seed.
-    """
-
-    world: str
-    classes: tuple[str, ...]
-    true_masks: tuple[int, ...]
-    images: int
-    val_images: int
-    budget: int
-    rounds: int
-    methods: dict[str, str]
-    seeds: tuple[int, ...]
-    initial_data_miou: float
-    ceiling_data_miou: float
-    runs: tuple[RunResult, ...]
-
-    def of(self, method: str) -> list[RunResult]:
-        """The runs of a method, by seed."""
-        return [run for run in self.runs if run.method == method]
-
-    def tail_to_head(self) -> list[int]:
-        """Class ids, the rarest first."""
-        return [int(label) for label in np.argsort(self.true_masks, kind="stable")]
-
-    def values(self, method: str, read: Callable[[RoundResult], float | None]) -> NDArray[np.float64]:
-        """One number of each round of each run of a method, (S, R + 1), NaN where there is none."""
-        rows = [
-            [math.nan if (value := read(item)) is None else value for item in run.rounds] for run in self.of(method)
-        ]
-        return np.array(rows, np.float64)
+from a2lc_backend.bench.findings import Changes, Findings, RoundResult, RunResult
+from a2lc_backend.bench.plots import draw_plots
 
 
 def write_report(findings: Findings, out: Path) -> Path:
@@ -190,9 +67,10 @@ def markdown(findings: Findings, pictures: Sequence[str]) -> str:
     several = f"mean ± standard deviation of the seeds {', '.join(map(str, findings.seeds))}"
     how = several if len(findings.seeds) > 1 else f"seed {findings.seeds[0]}"
     parts = [
-        f"# Benchmark on `{findings.world}`",
-        f"{findings.images} pool images, {sum(findings.true_masks):,} masks of {len(findings.classes)} true classes, "
-        f"{findings.val_images} validation images; {findings.budget} masks a round, {findings.rounds} rounds; {how}. "
+        f"# Benchmark on `{findings.data}`",
+        f"{findings.images} pool images, {sum(findings.true_masks):,} masks of {len(findings.classes)} true classes "
+        f"(masks and first labels: `{findings.proposals}`), {findings.val_images} validation images; "
+        f"{findings.budget:,} masks a round, {findings.rounds} rounds; {how}. "
         f"The first labels have a data mIoU of {findings.initial_data_miou:.1f}; with the true label on every mask it "
         f"would be {findings.ceiling_data_miou:.1f}. Measured with the product's own rounds and an oracle annotator.",
         "\n".join(f"- `{name}`: {meaning}" for name, meaning in findings.methods.items()),
@@ -236,7 +114,7 @@ def _miou_table(findings: Findings, read: Callable[[RoundResult], float | None])
 
 def _model_part(findings: Findings) -> str:
     if not findings.val_images:
-        return "The world has no validation images, so the model was not measured."
+        return "There are no validation images, so the model was not measured."
     return _miou_table(findings, lambda item: item.model_miou)
 
 
@@ -250,17 +128,11 @@ def _class_table(findings: Findings) -> str:
     return table(["Method", *(findings.classes[label] for label in order)], rows)
 
 
-def mean_queries(findings: Findings, method: str) -> NDArray[np.float64]:
-    """Masks of each class that people answered in all rounds, (C,), mean over seeds."""
-    counts = [np.sum([item.queries for item in run.rounds], axis=0) for run in findings.of(method)]
-    return np.asarray(np.mean(counts, axis=0), np.float64)
-
-
 def _query_table(findings: Findings) -> str:
     order = findings.tail_to_head()
     rows = [["masks in the pool", *(f"{findings.true_masks[label]:,}" for label in order)]]
     for method in findings.methods:
-        mean = mean_queries(findings, method)
+        mean = findings.mean_queries(method)
         rows.append([f"`{method}`", *(f"{mean[label]:.0f}" for label in order)])
     return table(["Method", *(findings.classes[label] for label in order)], rows)
 
@@ -293,107 +165,3 @@ def _seconds_table(findings: Findings) -> str:
         means = [sum(item.seconds.get(name, 0.0) for run in runs for item in run.rounds) / len(runs) for name in phases]
         rows.append([f"`{method}`", *(f"{value:.1f}" for value in (*means, sum(means)))])
     return table(["Method", *phases, "all"], rows)
-
-
-def draw_plots(findings: Findings, out: Path) -> list[str]:
-    """Draw the pictures into a folder.
-
-    Returns:
-        Their file names; the corrector's reliability is left out where no label came from a corrector.
-    """
-    figures = {"learning_curves.png": _draw_curves(findings), "queries.png": _draw_queries(findings)}
-    reliability = _draw_reliability(findings)
-    if reliability is not None:
-        figures["reliability.png"] = reliability
-    for name, figure in figures.items():
-        figure.savefig(out / name, dpi=150)
-    return list(figures)
-
-
-def _new_figure(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second to load
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-        axis.set_axisbelow(True)
-    return figure, axes
-
-
-def _colour(findings: Findings, method: str) -> str:
-    place = list(findings.methods).index(method)
-    return COLOURS[-1] if place == len(findings.methods) - 1 else COLOURS[place % (len(COLOURS) - 1)]
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), frameon=False)
-
-
-def _draw_curves(findings: Findings) -> Figure:
-    reads: list[tuple[str, Callable[[RoundResult], float | None]]] = [("Data mIoU", lambda item: item.data_miou)]
-    if findings.val_images:
-        reads.append(("Model mIoU", lambda item: item.model_miou))
-    figure, axes = _new_figure(len(reads), 5.4 * len(reads), 4.6)
-    rounds = np.arange(findings.rounds + 1)
-    for axis, (title, read) in zip(axes, reads, strict=True):
-        for method in findings.methods:
-            values, colour = findings.values(method, read), _colour(findings, method)
-            mean = values.mean(axis=0)
-            axis.plot(rounds, mean, color=colour, marker="o", markersize=4, linewidth=1.8, label=method)
-            if len(values) > 1:
-                spread = values.std(axis=0, ddof=1)
-                axis.fill_between(rounds, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
-        axis.set(title=title, xlabel=f"Round ({findings.budget} masks each)", ylabel="%", xticks=rounds)
-    _legend(figure, axes[0])
-    axes[0].axhline(findings.ceiling_data_miou, color="#888888", linestyle="--", linewidth=1)
-    axes[0].annotate(
-        "every mask right", (0, findings.ceiling_data_miou), (0, -4), textcoords="offset points", va="top",
-        color="#666666", fontsize=9,
-    )  # fmt: skip
-    return figure
-
-
-def _draw_queries(findings: Findings) -> Figure:
-    order = findings.tail_to_head()
-    figure, (axis,) = _new_figure(1, float(np.clip(0.16 * len(order) * (len(findings.methods) + 1), 7, 14)), 4.4)
-    places = np.arange(len(order))
-    width = 0.84 / len(findings.methods)
-    for number, method in enumerate(findings.methods):
-        offset = (number - (len(findings.methods) - 1) / 2) * width
-        heights = mean_queries(findings, method)[order]
-        axis.bar(places + offset, heights, width, color=_colour(findings, method), label=method)
-    axis.set_xticks(places, [findings.classes[label] for label in order], rotation=30, ha="right")
-    axis.set(title="Queries of each class, from tail to head", ylabel="masks answered in all rounds")
-    axis.margins(x=0.01)
-    _legend(figure, axis)
-    return figure
-
-
-def _draw_reliability(findings: Findings) -> Figure | None:
-    bins = {
-        method: np.sum([run.rounds[-1].reliability for run in findings.of(method)], axis=0)
-        for method in findings.methods
-    }
-    spoken = {method: rows for method, rows in bins.items() if rows[:, 0].max() >= LEAST_IN_BIN}
-    if not spoken:
-        return None
-    figure, (shares, counts) = _new_figure(2, 10.8, 4.6)
-    edges = np.arange(BINS) / BINS
-    shares.plot([0, 100], [0, 100], color="#888888", linestyle="--", linewidth=1)
-    for number, (method, rows) in enumerate(spoken.items()):
-        colour, enough = _colour(findings, method), rows[:, 0] >= LEAST_IN_BIN
-        masks, confidence, right = rows[enough].T
-        shares.plot(100 * confidence / masks, 100 * right / masks, color=colour, marker="o", label=method)
-        width = 0.86 / BINS / len(spoken)
-        middles = 100 * (edges + 0.07 / BINS + (number + 0.5) * width)
-        counts.bar(middles, rows[:, 0] / len(findings.of(method)), 100 * width, color=colour)
-    shares.set(
-        title=f"Labels of the corrector after round {findings.rounds}", xlabel="its confidence, %",
-        ylabel="right by the truth, %", xlim=(0, 101), ylim=(0, 101),
-    )  # fmt: skip
-    counts.set(title="How many there are", xlabel="its confidence, %", ylabel="masks", xlim=(0, 101))
-    _legend(figure, shares)
-    return figure

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,16 +19,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from a2lc_backend.bench.files import IMAGE_SUFFIXES, DataSetError, look_up, read_ids, read_image
 from a2lc_backend.masks import IGNORE, MaskSet
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_MODES = ("L", "P", "I;16", "I;16B", "I")
-
-
-class WorldError(ValueError):
-    """A world folder that cannot be used; the message says where it is wrong and what would mend it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,22 @@ class World:
     _images: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
     _val_images: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
+    budget = 400
+    """Masks a round where nobody says otherwise."""
+
+    proposals = "world"
+    """The masks and first labels of the folder itself."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.root.resolve().name
+
+    @property
+    def world_folder(self) -> Path | None:
+        """The folder itself."""
+        return self.root
+
     @property
     def backbone_path(self) -> Path | None:
         """The exported vision backbone, or None where the folder has none."""
@@ -62,23 +74,23 @@ class World:
         """Where the pool image lies.
 
         Raises:
-            WorldError: for a name that is not in `names`.
+            DataSetError: for a name that is not in `names`.
         """
-        return _look_up(self._images, name, "pool image", self.root)
+        return look_up(self._images, name, "pool image", self.root)
 
     def image(self, name: str) -> NDArray[np.uint8]:
         """The pool image, (H, W, 3) uint8 RGB.
 
         Raises:
-            WorldError: for a name that is not in `names`, or a file that cannot be read.
+            DataSetError: for a name that is not in `names`, or a file that cannot be read.
         """
-        return _read_image(self.image_path(name))
+        return read_image(self.image_path(name))
 
     def truth(self, name: str) -> NDArray[np.uint8]:
         """The truth of a pool image, (H, W) uint8 class ids, `IGNORE` where it has none.
 
         Raises:
-            WorldError: for a label file that cannot be read, has another size than its image, or holds an id that is
+            DataSetError: for a label file that cannot be read, has another size than its image, or holds an id that is
                 neither a class nor the ignore id.
         """
         return self._read_truth(self.root / "pool" / "labels" / f"{name}.png", self.image_path(name))
@@ -87,15 +99,15 @@ class World:
         """The masks of a pool image with their first labels; region ids are `NAME-001`, `NAME-002`, ….
 
         Raises:
-            WorldError: for a mask file that cannot be read or has another size than its image, or a mask without a
+            DataSetError: for a mask file that cannot be read or has another size than its image, or a mask without a
                 first label.
         """
         path = self.root / "pool" / "masks" / f"{name}.png"
-        ids = _read_ids(path, self.image_path(name), MASK_MODES)
+        ids = read_ids(path, self.image_path(name), MASK_MODES)
         labels = np.array(self.pseudo_labels[name], np.int64)
         highest = int(ids.max(initial=0))
         if highest > len(labels) or int(ids.min(initial=0)) < 0:
-            raise WorldError(
+            raise DataSetError(
                 f"{path}: mask id {highest} has no label, {len(labels)} labels stand in pool/pseudo_labels.json under "
                 f"{name!r}; list one label for each mask id from 1 on"
             )
@@ -110,21 +122,33 @@ class World:
         """The validation image, (H, W, 3) uint8 RGB.
 
         Raises:
-            WorldError: for a name that is not in `val_names`, or a file that cannot be read.
+            DataSetError: for a name that is not in `val_names`, or a file that cannot be read.
         """
-        return _read_image(_look_up(self._val_images, name, "validation image", self.root))
+        return read_image(look_up(self._val_images, name, "validation image", self.root))
 
     def val_truth(self, name: str) -> NDArray[np.uint8]:
         """The truth of a validation image, as `truth`."""
-        image = _look_up(self._val_images, name, "validation image", self.root)
+        image = look_up(self._val_images, name, "validation image", self.root)
         return self._read_truth(self.root / "val" / "labels" / f"{name}.png", image)
 
+    def digest(self) -> str:
+        """Name of what is in the folder: its classes, first labels, masks and truth, and its images by size."""
+        digest = hashlib.sha256(json.dumps([self.classes, self.ignore, dict(self.pseudo_labels)]).encode())
+        for name in self.names:
+            digest.update(f"{name} {self.image_path(name).stat().st_size}".encode())
+            for folder in ("masks", "labels"):
+                digest.update((self.root / "pool" / folder / f"{name}.png").read_bytes())
+        for name in self.val_names:
+            digest.update(name.encode())
+            digest.update((self.root / "val" / "labels" / f"{name}.png").read_bytes())
+        return digest.hexdigest()[:16]
+
     def _read_truth(self, path: Path, image_path: Path) -> NDArray[np.uint8]:
-        ids = _read_ids(path, image_path, ("L", "P"))
+        ids = read_ids(path, image_path)
         void = ids == self.ignore
         unknown = ~void & (ids >= len(self.classes))
         if unknown.any():
-            raise WorldError(
+            raise DataSetError(
                 f"{path}: holds the class id {int(ids[unknown][0])}; classes.json knows 0 to {len(self.classes) - 1} "
                 f"and {self.ignore} to ignore: add the class there or repaint those pixels"
             )
@@ -143,14 +167,14 @@ def load_world(root: Path, limit: int | None = None) -> World:
         The world; images, truth and masks are read when asked for.
 
     Raises:
-        WorldError: for a folder that is not there or lacks a file, a `classes.json` or `pseudo_labels.json` that does
+        DataSetError: for a folder that is not there or lacks a file, a `classes.json` or `pseudo_labels.json` that does
             not say what it should, or a limit below 1.
     """
     root = Path(root)
     if not root.is_dir():
-        raise WorldError(f"{root} is not a folder; give the path of a world folder (pool/, classes.json)")
+        raise DataSetError(f"{root} is not a folder; give the path of a world folder (pool/, classes.json)")
     if limit is not None and limit < 1:
-        raise WorldError(f"a limit of {limit} images leaves nothing to do; use 1 or more, or no limit")
+        raise DataSetError(f"a limit of {limit} images leaves nothing to do; use 1 or more, or no limit")
     classes, ignore = _read_classes(root / "classes.json")
     images = _list_images(root / "pool" / "images")
     names = sorted(images)
@@ -174,19 +198,13 @@ def load_world(root: Path, limit: int | None = None) -> World:
     )
 
 
-def _look_up(paths: Mapping[str, Path], name: str, kind: str, root: Path) -> Path:
-    if name not in paths:
-        raise WorldError(f"{root} has no {kind} {name!r} among the {len(paths)} loaded; take a name from the world")
-    return paths[name]
-
-
 def _read_json(path: Path) -> Any:
     if not path.is_file():
-        raise WorldError(f"{path} is missing; write it as the world folder's README says")
+        raise DataSetError(f"{path} is missing; write it as the world folder's README says")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WorldError(f"{path} is not valid JSON ({error}); mend or rewrite it") from error
+        raise DataSetError(f"{path} is not valid JSON ({error}); mend or rewrite it") from error
 
 
 def _read_classes(path: Path) -> tuple[tuple[str, ...], int]:
@@ -194,26 +212,26 @@ def _read_classes(path: Path) -> tuple[tuple[str, ...], int]:
     names = content.get("names") if isinstance(content, dict) else None
     ignore = content.get("ignore", IGNORE) if isinstance(content, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise WorldError(f'{path}: "names" must be a list of class names, as in {{"names": ["Sky"], "ignore": 255}}')
+        raise DataSetError(f'{path}: "names" must be a list of class names, as in {{"names": ["Sky"], "ignore": 255}}')
     if len(set(names)) != len(names) or len(names) > IGNORE:
-        raise WorldError(f"{path}: class names must differ and be at most {IGNORE}; rename or merge classes")
+        raise DataSetError(f"{path}: class names must differ and be at most {IGNORE}; rename or merge classes")
     if not isinstance(ignore, int) or isinstance(ignore, bool) or not len(names) <= ignore <= IGNORE:
-        raise WorldError(f'{path}: "ignore" must be an unused class id; give a number from {len(names)} to {IGNORE}')
+        raise DataSetError(f'{path}: "ignore" must be an unused class id; give a number from {len(names)} to {IGNORE}')
     return tuple(names), ignore
 
 
 def _list_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise WorldError(f"{folder} is missing; put the images there as .jpg or .png")
+        raise DataSetError(f"{folder} is missing; put the images there as .jpg or .png")
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if path.stem in images:
-            raise WorldError(f"{path} and {images[path.stem].name} share a name; rename one of them")
+            raise DataSetError(f"{path} and {images[path.stem].name} share a name; rename one of them")
         images[path.stem] = path
     if not images:
-        raise WorldError(f"{folder} holds no image; put the images there as .jpg or .png")
+        raise DataSetError(f"{folder} holds no image; put the images there as .jpg or .png")
     return images
 
 
@@ -221,52 +239,23 @@ def _check_files(folder: Path, names: list[str], content: str) -> None:
     for name in names:
         path = folder / f"{name}.png"
         if not path.is_file():
-            raise WorldError(f"{path} is missing; image {name!r} needs {content} (or take the image out)")
+            raise DataSetError(f"{path} is missing; image {name!r} needs {content} (or take the image out)")
 
 
 def _check_labels(path: Path, content: Any, names: list[str], classes: int, ignore: int) -> dict[str, tuple[int, ...]]:
     if not isinstance(content, dict):
-        raise WorldError(f"{path} must be an object of lists, {{NAME: [label of mask 1, …]}}; rewrite it so")
+        raise DataSetError(f"{path} must be an object of lists, {{NAME: [label of mask 1, …]}}; rewrite it so")
     checked: dict[str, tuple[int, ...]] = {}
     for name in names:
         labels = content.get(name)
         if not isinstance(labels, list):
-            raise WorldError(f"{path} has no labels for image {name!r}; add a list with one class id a mask")
+            raise DataSetError(f"{path} has no labels for image {name!r}; add a list with one class id a mask")
         for number, label in enumerate(labels, start=1):
             known = isinstance(label, int) and not isinstance(label, bool) and (0 <= label < classes or label == ignore)
             if not known:
-                raise WorldError(
+                raise DataSetError(
                     f"{path}: mask {number} of {name!r} has the label {label!r}; use a class id from 0 to "
                     f"{classes - 1}, or {ignore} for no label"
                 )
         checked[name] = tuple(labels)
     return checked
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"), np.uint8)
-    except (OSError, SyntaxError) as error:
-        raise WorldError(f"{path} cannot be read as an image ({error}); save it again as JPEG or PNG") from error
-
-
-def _read_ids(path: Path, image_path: Path, modes: tuple[str, ...]) -> NDArray[np.int64]:
-    try:
-        with Image.open(image_path) as image:
-            size = image.size
-    except (OSError, SyntaxError) as error:
-        raise WorldError(f"{image_path} cannot be read as an image ({error}); save it again as JPEG or PNG") from error
-    try:
-        with Image.open(path) as file:
-            if file.mode not in modes:
-                raise WorldError(f"{path} is a {file.mode} image; save the ids as palette or grey-scale PNG")
-            ids = np.array(file).astype(np.int64)
-    except (OSError, SyntaxError) as error:
-        raise WorldError(f"{path} cannot be read as an image ({error}); save it again as PNG") from error
-    if ids.shape != (size[1], size[0]):
-        raise WorldError(
-            f"{path} is {ids.shape[1]}×{ids.shape[0]} pixels but {image_path.name} is {size[0]}×{size[1]}; "
-            "make both the same size (nearest neighbour for ids)"
-        )
-    return ids
