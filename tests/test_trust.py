@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
+from a2lc_backend.app import create_app
 from a2lc_backend.audit import STRATA, share_interval
 from a2lc_backend.bench.oracle import true_labels
 from a2lc_backend.bench.world import World
+from a2lc_backend.cli import app
+from a2lc_backend.demo.servers import free_port
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.report import find_round, group_reports, proposal_reports, round_report
 from a2lc_backend.rounds.trust import evidence_by_stratum, settled_answers
 from a2lc_backend.rounds.workspace import SOURCES
-from a2lc_backend.settings import ProjectSettings
+from a2lc_backend.service import Service
+from a2lc_backend.settings import ProjectSettings, Settings
 from tests.world_run import Run
 
 pytestmark = pytest.mark.usefixtures("short_training")
@@ -160,6 +167,58 @@ def test_precision_applies_nothing_until_the_audits_show_it(world: World, tmp_pa
     right, count = sum(row.right for row in taken), sum(row.audited for row in taken)
     assert share_interval(right, count, sided="greater").low >= 0.3
     assert [row.stratum for row in taken] == list(range(taken[0].stratum, len(STRATA)))
+
+
+@pytest.fixture
+def command(audited: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs `a2lc` on the store of the audited run, with no backend to ask."""
+    monkeypatch.setenv("A2LC_DATA_DIR", str(audited.folder))
+    monkeypatch.setenv("A2LC_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*words: str, status: int = 0) -> str:
+        result = CliRunner().invoke(app, [*words, "--project", "1"])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    return run
+
+
+def test_show_prints_what_audits_say(audited: Run, command: Callable[..., str]) -> None:
+    printed = command("rounds", "show")
+    pooled = round_report(audited.ledger, 1, 3).audits[0]
+    assert f"{pooled.audited} of {pooled.drawn}" in printed
+    assert "seconded, margin 0.85–1" in printed
+    assert "still wrong: about" in printed
+    assert "the 60 queries now waiting should mend about" in printed
+
+
+def test_groups_and_their_masks_are_listed_and_approved(audited: Run, command: Callable[..., str]) -> None:
+    group = group_reports(audited.ledger, 1)[0]
+    printed = command("proposals", "list")
+    assert group.before in printed
+    pair = ("--from", group.before, "--to", group.after)
+    masks = command("proposals", "masks", *pair)
+    assert masks.count("/data?task=") == min(group.proposed, 20)
+    command("proposals", "approve", *pair)
+    assert group_reports(audited.ledger, 1)[0].approved
+    command("proposals", "withdraw", *pair)
+    assert not group_reports(audited.ledger, 1)[0].approved
+    assert "choose from" in command("proposals", "approve", "--from", "Sky", "--to", "Moon", status=1)
+
+
+def test_the_api_serves_proposals(audited: Run) -> None:
+    settings = Settings(data_dir=audited.folder)
+    with TestClient(create_app(Service(settings))) as web:
+        groups = web.get("/api/projects/1/proposals").json()
+        assert sum(group["proposed"] for group in groups) > 0
+        held = web.get("/api/projects/1/proposals/masks", params={"applied": False, "limit": 5}).json()
+        assert len(held) == 5
+        assert not any(item["applied"] for item in held)
+        body = {"before": groups[0]["before"], "after": groups[0]["after"], "approved": False}
+        assert web.put("/api/projects/1/proposals/approval", json=body).status_code == 200
+        assert web.put("/api/projects/1/proposals/approval", json=body | {"after": "Moon"}).status_code == 404
+        assert web.get("/api/projects/1/proposals", params={"round": 9}).status_code == 404
 
 
 def test_a_round_that_is_not_there_is_named(audited: Run) -> None:

@@ -1,0 +1,145 @@
+"""The `a2lc` command. Heavy imports wait until a command needs them, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from a2lc_backend.cli.common import ProjectOption, fail, read_settings
+from a2lc_backend.cli.proposals import proposals_app
+from a2lc_backend.cli.rounds import rounds_app
+
+app = typer.Typer(
+    help="Active and automated label correction for Label Studio.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(rounds_app, name="rounds")
+app.add_typer(proposals_app, name="proposals")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (A2LC_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (A2LC_PORT).")] = None,
+) -> None:
+    """Serve Label Studio: predictions, webhooks and rounds."""
+    import uvicorn  # noqa: PLC0415
+
+    from a2lc_backend.app import create_app  # noqa: PLC0415
+    from a2lc_backend.logs import configure_logs  # noqa: PLC0415
+    from a2lc_backend.service import Service  # noqa: PLC0415
+
+    settings = read_settings()
+    configure_logs(settings.log_level)
+    service = Service(settings)
+    uvicorn.run(
+        create_app(service), host=host or settings.host, port=port or settings.port, log_level=settings.log_level,
+        access_log=False,
+    )  # fmt: skip
+
+
+@app.command()
+def demo(
+    label_studio: Annotated[Path, typer.Option(help="The label-studio command of its own environment.")] = Path(
+        ".venv-label-studio/bin/label-studio"
+    ),
+    data: Annotated[Path | None, typer.Option(help="A world folder; scenes are drawn if not given.")] = None,
+    images: Annotated[int, typer.Option(min=4, help="Images to use.")] = 48,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds with the simulated annotator.")] = 3,
+    budget: Annotated[int, typer.Option(min=1, help="Masks queued a round.")] = 150,
+    keep: Annotated[bool, typer.Option(help="Leave the servers running.")] = False,
+) -> None:
+    """Run three rounds in a real Label Studio with a simulated annotator."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from a2lc_backend.bench.files import DataSetError  # noqa: PLC0415
+    from a2lc_backend.demo.run import DemoOptions, run_demo  # noqa: PLC0415
+    from a2lc_backend.demo.servers import ServerError  # noqa: PLC0415
+
+    try:
+        run_demo(DemoOptions(label_studio, data, images, rounds, budget, keep), Console())
+    except (ServerError, DataSetError) as error:
+        fail(str(error))
+
+
+@app.command()
+def bench(
+    data: Annotated[
+        Path, typer.Option(help="Folder of a world, of Cityscapes or of PASCAL VOC 2012; which it is is seen.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the report; runs that stand there already are taken up.")],
+    methods: Annotated[
+        str, typer.Option(help="Commas between: alc, alc-unique, mask, lcm, abc, a2lc-paper, a2lc.")
+    ] = "mask,a2lc-paper,a2lc",
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Masks queried a round; if not given 400, Cityscapes 10,000, VOC 1,000."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of correction.")] = 5,
+    seeds: Annotated[str, typer.Option(help="How many (3 means 0, 1, 2), or a list such as 0,2,5.")] = "1",
+    proposals: Annotated[
+        str | None,
+        typer.Option(help="Where masks and first labels come from; if not given world for a world, else superpixels."),
+    ] = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="Frozen features for the model, a .pt2 or .pth file; else a U-Net is trained.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Whose labels are corrected: train if not given, or trainaug of VOC.")
+    ] = None,
+) -> None:
+    """Compare methods with an oracle annotator; writes report.json, report.md and pictures."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from a2lc_backend.bench.experiment import run_bench  # noqa: PLC0415
+    from a2lc_backend.bench.files import DataSetError  # noqa: PLC0415
+    from a2lc_backend.bench.methods import BenchError, parse_methods, parse_seeds  # noqa: PLC0415
+    from a2lc_backend.logs import configure_logs  # noqa: PLC0415
+    from a2lc_backend.rounds.runner import RoundFailedError  # noqa: PLC0415
+
+    configure_logs("error")
+    try:
+        report = run_bench(
+            data, parse_methods(methods), budget, rounds, parse_seeds(seeds), out, Console(),
+            proposals=proposals, backbone=backbone, split=split,
+        )  # fmt: skip
+    except (BenchError, DataSetError, RoundFailedError) as error:
+        fail(str(error))
+    typer.echo(f"report: {report.with_suffix('.md')}")
+
+
+@app.command()
+def connect(project: ProjectOption) -> None:
+    """Connect the running backend to a project, as Settings > Model > Connect does."""
+    from a2lc_backend.label_studio import LabelStudioError, attach, open_client  # noqa: PLC0415
+
+    settings = read_settings()
+    try:
+        client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        attached = attach(client, settings.label_studio_url, project, settings.own_url)
+    except LabelStudioError as error:
+        fail(str(error))
+    typer.echo(f"{'connected' if attached.created else 'was connected already'}: ML backend {attached.backend_id}")
+    typer.echo(f"start round 0 with: a2lc rounds next --project {project}")
+
+
+@app.command()
+def doctor(
+    project: Annotated[int | None, typer.Option("--project", "-p", help="Check this project too.")] = None,
+) -> None:
+    """Check every connection and name the mend of what is broken."""
+    from a2lc_backend.doctor import examine  # noqa: PLC0415
+
+    healthy = True
+    for finding in examine(read_settings(), project):
+        healthy &= finding.healthy
+        mark = typer.style("ok  " if finding.healthy else "FAIL", fg="green" if finding.healthy else "red")
+        typer.echo(f"{mark} {finding.what}: {finding.message}")
+    if not healthy:
+        raise typer.Exit(1)

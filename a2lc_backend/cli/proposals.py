@@ -1,0 +1,126 @@
+"""`a2lc proposals`: what the corrector proposed, held back or applied, and what a person approves of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings
+
+if TYPE_CHECKING:
+    from a2lc_backend.service import Service
+    from a2lc_backend.settings import Settings
+
+Found = TypeVar("Found")
+
+proposals_app = typer.Typer(
+    help="Look at what the corrector proposes, and approve groups of it (policy `manual`).", no_args_is_help=True
+)
+
+RoundOption = Annotated[int | None, typer.Option("--round", help="The last finished one if not given.")]
+FromOption = Annotated[str, typer.Option("--from", help='Class the masks have; "none" for no label.')]
+ToOption = Annotated[str, typer.Option("--to", help="Class that is proposed.")]
+
+
+@proposals_app.command("list")
+def list_groups(project: ProjectOption, number: RoundOption = None) -> None:
+    """The proposals of a round by class, the largest group first."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("From", "To")
+    for heading in ("Proposed", "Ready", "Applied"):
+        table.add_column(heading, justify="right")
+    table.add_column("Approved")
+    for group in _groups(read_settings(), project, number):
+        counts = (str(group[name]) for name in ("proposed", "ready", "applied"))
+        table.add_row(group["before"], group["after"], *counts, "yes" if group["approved"] else "")
+    Console().print(table)
+
+
+@proposals_app.command("masks")
+def list_masks(
+    project: ProjectOption,
+    before: FromOption,
+    after: ToOption,
+    number: RoundOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Masks to print.")] = 20,
+) -> None:
+    """The masks of one group, with the address of each image in Label Studio."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    settings = read_settings()
+    table = Table("Region", "Probability", "Now", "Look at it")
+    for item in _masks(settings, project, number, before, after, limit):
+        address = f"{settings.label_studio_url.rstrip('/')}/projects/{project}/data?task={item['task_id']}"
+        now = "applied" if item["applied"] else "held back"
+        table.add_row(item["region_id"], f"{item['belief']:.2f}", now, address)
+    Console(soft_wrap=True).print(table)
+
+
+@proposals_app.command("approve")
+def approve(project: ProjectOption, before: FromOption, after: ToOption) -> None:
+    """Let the rounds from the next on apply a group, where the policy is `manual`."""
+    _approve(project, before, after, approved=True)
+    typer.echo(f"{before} → {after}: approved; the next round applies it where audits speak for it")
+
+
+@proposals_app.command("withdraw")
+def withdraw(project: ProjectOption, before: FromOption, after: ToOption) -> None:
+    """Take an approval back; the next round restores the labels that only it had changed."""
+    _approve(project, before, after, approved=False)
+    typer.echo(f"{before} → {after}: no longer approved; the next round restores the labels")
+
+
+def _groups(settings: Settings, project: int, number: int | None) -> list[dict[str, Any]]:
+    answer = ask_backend(settings, f"{project}/proposals", round=number)
+    if answer is not None:
+        return list(answer)
+    return _here(settings, lambda service: [asdict(group) for group in service.groups(project, number)])
+
+
+def _masks(
+    settings: Settings, project: int, number: int | None, before: str, after: str, limit: int
+) -> list[dict[str, Any]]:
+    wanted = {"round": number, "before": before, "after": after, "limit": limit}
+    answer = ask_backend(settings, f"{project}/proposals/masks", **wanted)
+    if answer is not None:
+        return list(answer)
+
+    def read(service: Service) -> list[dict[str, Any]]:
+        mine = (item for item in service.proposals(project, number) if (item.before, item.after) == (before, after))
+        return [asdict(item) for item in islice(mine, limit)]
+
+    return _here(settings, read)
+
+
+def _approve(project: int, before: str, after: str, approved: bool) -> None:
+    import httpx  # noqa: PLC0415
+
+    settings = read_settings()
+    address = f"{settings.own_url}/api/projects/{project}/proposals/approval"
+    try:
+        reply = httpx.put(address, json={"before": before, "after": after, "approved": approved}, timeout=10)
+    except httpx.HTTPError:
+        _here(settings, lambda service: service.approve(project, before, after, approved))
+        return
+    if reply.status_code != 200:
+        fail(str(reply.json().get("detail", reply.text)))
+
+
+def _here(settings: Settings, read: Callable[[Service], Found]) -> Found:
+    """Ask the store of this machine, where no backend runs."""
+    from a2lc_backend.service import Service  # noqa: PLC0415
+
+    service = Service(settings)
+    try:
+        return read(service)
+    except LookupError as error:
+        fail(str(error))
+    finally:
+        service.close()
