@@ -232,6 +232,8 @@ def test_masks_without_label_and_truth_are_deleted_once_they_are_asked_about(tmp
             deleted = [(item.task_id, item.round) for item in ledger.corrections(1) if item.kind == "deleted"]
             assert sorted(deleted) == [(3, 1)] * (MASKS - 1) + [(5, 1)] * 9
             assert [query.task_id for query in ledger.queries(1, 1)] == [3], "the last mask of an image stays"
+    kept = {path.name for path in (tmp_path / "out").glob("**/masks-*")}
+    assert kept == {"masks-proposed", "masks-proposed.catalog"}, "edited masks of finished runs take no room"
 
 
 def test_validation_without_truth_has_no_model_miou(tmp_path: Path) -> None:
