@@ -21,7 +21,9 @@ from a2lc_backend.bench.methods import BenchError
 from a2lc_backend.bench.oracle import OraclePlatform
 from a2lc_backend.bench.world import load_world
 from a2lc_backend.masks import IGNORE, Region
+from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import Prediction
+from a2lc_backend.rounds.runner import PHASES
 from a2lc_backend.store import Ledger
 
 SIZE = (48, 64)  # height, width
@@ -232,6 +234,38 @@ def test_masks_without_label_and_truth_are_deleted_once_they_are_asked_about(tmp
             deleted = [(item.task_id, item.round) for item in ledger.corrections(1) if item.kind == "deleted"]
             assert sorted(deleted) == [(3, 1)] * (MASKS - 1) + [(5, 1)] * 9
             assert [query.task_id for query in ledger.queries(1, 1)] == [3], "the last mask of an image stays"
+    kept = {path.name for path in (tmp_path / "out").glob("**/masks-*")}
+    assert kept == {"masks-proposed", "masks-proposed.catalog"}, "edited masks of finished runs take no room"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_run_with_deleted_masks_that_is_killed_ends_as_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Tiny(tmp_path / "plain")
+    labels, first = plain.labels, plain.first
+    labels[:4, :9], first[:4, :9] = IGNORE, IGNORE
+    root = Tiny(tmp_path / "world", labels=labels, first=first).root
+    calm = bench(root, tmp_path / "calm", ("mask",), budget=100)
+
+    def struck(context: Context, progress: Callable[[int, int], None]) -> None:
+        if context.number == 2:
+            raise Killed
+        dict(PHASES)["rank"](context, progress)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        phases = tuple((name, struck if name == "rank" else work) for name, work in PHASES)
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases)
+        bench(root, tmp_path / "killed", ("mask",), budget=100)
+    resumed = bench(root, tmp_path / "killed", ("mask",), budget=100)
+    with ledger_of(tmp_path / "killed", "mask") as ledger:
+        assert any(item.kind == "deleted" for item in ledger.corrections(1))
+    for report in (calm, resumed):
+        del report["methods"]["mask"]["seconds"]
+    assert resumed == calm
 
 
 def test_validation_without_truth_has_no_model_miou(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ class _Run:
             self._ground.bars.advance(len(measured))
             seconds = "found finished"
         shutil.rmtree(self._artifacts, ignore_errors=True)
+        self._ground.forget_edits()
         for path in self._folder.glob("round-*.json"):
             path.unlink()
         first, last = measured[0].data_miou, measured[-1].data_miou

@@ -65,6 +65,7 @@ class Ground:
             first += image.confusion(image.first)
             best += image.confusion(image.true)
             true.append(image.true[image.true != IGNORE])
+        self._proposed = frozenset(self._images)
         for name in data.val_names:
             data.val_truth(name)
         if not best.any():
@@ -127,12 +128,18 @@ class Ground:
             raise BenchError(f"the backbone {self._backbone} cannot be used: {error}") from error
 
     def share(self, artifacts: Path) -> None:
-        """Let a run's artifacts of its images be those of the cache: no run changes them."""
-        tasks = self.cache / f"project-{POOL}" / "tasks"
-        place = artifacts / f"project-{POOL}" / "tasks"
-        if not place.is_symlink():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(os.path.relpath(tasks.resolve(), place.parent.resolve()), target_is_directory=True)
+        """Let a run read the cache as its own artifacts; what it adds, such as edited masks, stays with the run."""
+        place = Path(f"project-{POOL}") / "tasks"
+        for folder in (self.cache / place).iterdir():
+            own = artifacts / place / folder.name
+            own.mkdir(parents=True, exist_ok=True)
+            for file in folder.iterdir():
+                if not (own / file.name).exists():
+                    (own / file.name).symlink_to(os.path.relpath(file.resolve(), own.resolve()))
+
+    def forget_edits(self) -> None:
+        """Drop the truth of masks that a finished run edited: every run has its own."""
+        self._images = {key: truth for key, truth in self._images.items() if key in self._proposed}
 
     def image_truth(self, workspace: Workspace, task_id: int, mask_key: str) -> ImageTruth:
         """The truth of the masks that a run works on."""
