@@ -167,7 +167,7 @@ def mask_values(
         (N,) float64, higher = ask a person sooner.
     """
     effective = np.where(labels == ignore, dominant, labels)
-    return np.asarray(np.take_along_axis(rows, effective[:, None], 1)[:, 0] * class_weights[effective], np.float64)
+    return np.asarray(rows[np.arange(len(rows)), effective] * class_weights[effective], np.float64)
 
 
 def doubtful_values(
@@ -205,7 +205,11 @@ def rank_masks(values: NDArray[np.float64], askable: NDArray[np.bool_], budget: 
     if budget < 1:
         raise ValueError(f"budget is {budget}; ask for at least 1 mask a round")
     candidates = np.flatnonzero(askable)
-    order = np.argsort(-values[candidates], kind="stable")
+    urgency = -values[candidates]
+    if budget < len(candidates):  # only what may be chosen is sorted; a NaN comes last
+        kept = np.flatnonzero(~(urgency > np.partition(urgency, budget - 1)[budget - 1]))
+        candidates, urgency = candidates[kept], urgency[kept]
+    order = np.argsort(urgency, kind="stable")
     return candidates[order[:budget]].astype(np.int64)
 
 

@@ -214,6 +214,15 @@ def test_the_queue_leaves_corrected_masks_out_and_may_be_short() -> None:
         rank_masks(values, askable, 0)
 
 
+@given(
+    values=hnp.arrays(np.float64, st.integers(0, 30), elements=st.sampled_from([0.0, -0.0, 1.0, 2.0, np.inf, np.nan])),
+    budget=st.integers(1, 31),
+)
+def test_the_queue_is_the_head_of_the_sorted_masks(values: np.ndarray, budget: int) -> None:
+    expected = np.argsort(-values, kind="stable")[:budget]
+    np.testing.assert_array_equal(rank_masks(values, np.ones(len(values), bool), budget), expected)
+
+
 def test_doubt_raises_what_the_corrector_is_unsure_of() -> None:
     values = doubtful_values(np.array([4.0, 4.0, 4.0]), np.array([9, 9, 1]), np.array([1.0, 0.0, 1.0]))
     np.testing.assert_allclose(values, [6.0, 0.0, 2.0])
