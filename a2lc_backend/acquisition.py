@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Array: TypeAlias = Union[NDArray[np.generic], "Tensor"]
+"""An array of numpy or of torch."""
 
 
 def adaptive_class_weights(pixel_counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,9 +55,9 @@ def kl_from_uniform(pixel_counts: NDArray[np.int64] | NDArray[np.float64]) -> fl
 
 
 def mask_acquisition(
-    soft_labels: NDArray[np.float32],
-    mask_ids: NDArray[np.integer],
-    labels: NDArray[np.integer],
+    soft_labels: Array,
+    mask_ids: Array,
+    labels: Array,
     class_weights: NDArray[np.float64],
     ignore: int = IGNORE,
 ) -> NDArray[np.float64]:
@@ -58,6 +65,8 @@ def mask_acquisition(
 
     a(m) = Σ_{x∈m} cos(f(x), f(m′)) · w(ŷ(x)) · (1 − f(ŷ(x); x)), where f(m′) is the mean soft label over the mask's
     pixels whose argmax is the mask's dominant argmax. A pixel labelled `ignore` takes its own argmax as label.
+
+    The arrays may be numpy's or torch's; the work is done on the device where the soft labels lie.
 
     Args:
         soft_labels: (C, H, W) class probabilities, sum to 1 over C.
@@ -70,29 +79,46 @@ def mask_acquisition(
         (K + 1,) float64, K the highest id in `mask_ids`; index = mask id, 0 for id 0. Higher = ask a person sooner.
 
     Raises:
-        ValueError: for shapes that do not agree.
+        ValueError: for shapes that do not agree, a negative id, or a label that is no class.
     """
+    import torch  # noqa: PLC0415 - the web process ranks without it
+
+    from a2lc_backend.mask_sums import MaskSums, inverse_length, look_up  # noqa: PLC0415
+
     _check_shapes(soft_labels, mask_ids, labels)
-    classes = soft_labels.shape[0]
-    ids = mask_ids.ravel()
-    soft = soft_labels.reshape(classes, -1)
-    flat_labels = labels.ravel()
-    argmax = soft.argmax(0)
-    pixel_labels = np.where(flat_labels == ignore, argmax, flat_labels)
-    confidence = np.take_along_axis(soft, pixel_labels[None], 0)[0].astype(np.float64)
-    value = _similarity(soft, ids, argmax) * np.asarray(class_weights)[pixel_labels] * (1.0 - confidence)
-    scores = np.bincount(ids, weights=value, minlength=int(ids.max(initial=0)) + 1).astype(np.float64)
+    soft = _floats(soft_labels)
+    ids = _integers(mask_ids, soft.device)
+    held = _integers(labels, soft.device)
+    masks = int(ids.max()) if ids.numel() else 0
+    _check_range("mask_ids", ids, masks + 1)
+    width = ids.shape[1]
+    weights = torch.as_tensor(class_weights, dtype=soft.dtype, device=soft.device)
+
+    def value(rows: slice, argmax: Tensor) -> Tensor:
+        """The pixel's own value times f(x) / |f(x)|: their sum times f(m′) / |f(m′)| is a(m)."""
+        label = torch.where(held[rows] == ignore, argmax, held[rows])
+        _check_range("labels", label, len(soft))
+        places = torch.arange(rows.start * width, rows.stop * width, device=soft.device).view(label.shape)
+        confidence = torch.take(soft, label * ids.numel() + places)
+        own = look_up(weights, label) * (1 - confidence)
+        return soft[:, rows] * own.mul_(inverse_length(soft[:, rows]))
+
+    image = MaskSums(soft, ids, masks)
+    winners, sums = image.find_winners(value)
+    scores: NDArray[np.float64] = (image.representatives(winners) * sums).sum(0).cpu().numpy()
     scores[0] = 0.0
     return scores
 
 
 def acquisition_rows(
-    soft_labels: NDArray[np.float32], mask_ids: NDArray[np.integer], masks: int
+    soft_labels: Array, mask_ids: Array, masks: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """What ranking needs of one image, whatever labels its masks get later.
 
     All labels in a mask being equal, Σ_x cos · (1 − f(c; x)) for every class c replaces the pixels: a relabelling or
     new class statistics re-rank every mask with `rank_masks`, without the segmenter.
+
+    The arrays may be numpy's or torch's; the work is done on the device where the soft labels lie.
 
     Args:
         soft_labels: (C, H, W) class probabilities.
@@ -102,21 +128,21 @@ def acquisition_rows(
     Returns:
         rows (K, C) float64, mean soft labels (K, C) float64, and dominant argmax (K,) int64. A mask without pixels
         has a row of zeros.
+
+    Raises:
+        ValueError: for shapes that do not agree, or an id that is negative or above K.
     """
+    from a2lc_backend.mask_sums import MaskSums  # noqa: PLC0415 - the web process ranks without torch
+
     _check_shapes(soft_labels, mask_ids, mask_ids)
-    classes = soft_labels.shape[0]
-    ids = mask_ids.ravel()
-    soft = soft_labels.reshape(classes, -1)
-    argmax = soft.argmax(0)
-    similarity = _similarity(soft, ids, argmax)
-    areas = np.maximum(np.bincount(ids, minlength=masks + 1)[1:], 1)
-    total = np.bincount(ids, weights=similarity, minlength=masks + 1)[1:]
-    rows = np.empty((masks, classes))
-    means = np.empty((masks, classes))
-    for c in range(classes):
-        rows[:, c] = total - np.bincount(ids, weights=similarity * soft[c], minlength=masks + 1)[1:]
-        means[:, c] = np.bincount(ids, weights=soft[c], minlength=masks + 1)[1:] / areas
-    return rows, means, _dominant(ids, argmax, masks + 1, classes)[1:]
+    soft = _floats(soft_labels)
+    ids = _integers(mask_ids, soft.device)
+    _check_range("mask_ids", ids, masks + 1)
+    image = MaskSums(soft, ids, masks)
+    winners, sums = image.find_winners(lambda rows, _: soft[:, rows])
+    areas = ids.flatten().bincount(minlength=masks + 1).clamp_min(1)
+    rows = image.sum_doubt(image.representatives(winners))
+    return _of_masks(rows), _of_masks(sums / areas), winners.dominant[1:].cpu().numpy()
 
 
 def mask_values(
@@ -141,7 +167,7 @@ def mask_values(
         (N,) float64, higher = ask a person sooner.
     """
     effective = np.where(labels == ignore, dominant, labels)
-    return np.asarray(np.take_along_axis(rows, effective[:, None], 1)[:, 0] * class_weights[effective], np.float64)
+    return np.asarray(rows[np.arange(len(rows)), effective] * class_weights[effective], np.float64)
 
 
 def doubtful_values(
@@ -179,11 +205,15 @@ def rank_masks(values: NDArray[np.float64], askable: NDArray[np.bool_], budget: 
     if budget < 1:
         raise ValueError(f"budget is {budget}; ask for at least 1 mask a round")
     candidates = np.flatnonzero(askable)
-    order = np.argsort(-values[candidates], kind="stable")
+    urgency = -values[candidates]
+    if budget < len(candidates):  # only what may be chosen is sorted; a NaN comes last
+        kept = np.flatnonzero(~(urgency > np.partition(urgency, budget - 1)[budget - 1]))
+        candidates, urgency = candidates[kept], urgency[kept]
+    order = np.argsort(urgency, kind="stable")
     return candidates[order[:budget]].astype(np.int64)
 
 
-def _check_shapes(soft_labels: NDArray[np.float32], mask_ids: NDArray[np.integer], labels: NDArray[np.integer]) -> None:
+def _check_shapes(soft_labels: Array, mask_ids: Array, labels: Array) -> None:
     if soft_labels.ndim != 3 or soft_labels.shape[1:] != mask_ids.shape or mask_ids.shape != labels.shape:
         raise ValueError(
             f"soft_labels {soft_labels.shape}, mask_ids {mask_ids.shape} and labels {labels.shape} do not agree; "
@@ -191,49 +221,29 @@ def _check_shapes(soft_labels: NDArray[np.float32], mask_ids: NDArray[np.integer
         )
 
 
-def _dominant(ids: NDArray[np.integer], argmax: NDArray[np.int64], rows: int, classes: int) -> NDArray[np.int64]:
-    """The most frequent argmax of each mask id, (rows,); ties go to the lower class."""
-    votes = np.bincount(ids.astype(np.int64) * classes + argmax, minlength=rows * classes)
-    return np.asarray(votes.reshape(rows, classes).argmax(1), np.int64)
+def _check_range(name: str, values: Tensor, end: int) -> None:
+    if values.numel():
+        least, most = (int(bound) for bound in values.aminmax())
+        if least < 0 or most >= end:
+            raise ValueError(f"{name} go from {least} to {most}; they are 0 to {end - 1} here")
 
 
-def _similarity(soft: NDArray[np.float32], ids: NDArray[np.integer], argmax: NDArray[np.int64]) -> NDArray[np.float64]:
-    """cos(f(x), f(m′)) of every pixel with its own mask's representative, (P,) float64."""
-    classes = soft.shape[0]
-    rows = int(ids.max(initial=0)) + 1
-    agrees = argmax == _dominant(ids, argmax, rows, classes)[ids]
-    kept_ids = ids[agrees]
-    dot = np.zeros(ids.shape)
-    square = np.zeros(ids.shape)
-    representative_square = np.zeros(rows)
-    for c in range(classes):
-        plane = soft[c].astype(np.float64)
-        representative = np.bincount(kept_ids, weights=plane[agrees], minlength=rows)
-        representative_square += representative**2
-        dot += plane * representative[ids]
-        square += plane**2
-    # The representative's length cancels in the cosine, so the sum stands for the mean.
-    scale = np.sqrt(square * representative_square[ids])
-    similarity: NDArray[np.float64] = np.divide(dot, scale, out=np.zeros_like(dot), where=scale > math.ulp(0.0))
-    return similarity
+def _floats(array: Array) -> Tensor:
+    """Double precision stays, all else becomes single precision."""
+    import torch  # noqa: PLC0415
+
+    tensor = torch.as_tensor(np.require(array, requirements=["C", "W"])) if isinstance(array, np.ndarray) else array
+    return (tensor if tensor.dtype == torch.float64 else tensor.float()).contiguous()
 
 
-def explore_masks(chosen: NDArray[np.int64], askable: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.int64]:
-    """Give the last places of a queue to masks drawn at random.
+def _integers(array: Array, device: torch.device) -> Tensor:
+    import torch  # noqa: PLC0415
 
-    People then also see masks that no ranking asks about, and the corrector learns what most of the pool looks like.
+    wide = torch.from_numpy(array.astype(np.int64)) if isinstance(array, np.ndarray) else array.long()
+    return wide.to(device)
 
-    Args:
-        chosen: (n,) the queue, most valuable first.
-        askable: (N,) as in `rank_masks`.
-        share: of the queue, 0 to 1, rounded down.
-        seed: of the draw.
 
-    Returns:
-        (n,) int64, the best masks, then the drawn ones.
-    """
-    drawn = int(share * len(chosen))
-    kept = chosen[: len(chosen) - drawn]
-    others = np.setdiff1d(np.flatnonzero(askable), kept)
-    random = np.random.default_rng(seed)
-    return np.asarray(np.concatenate([kept, random.choice(others, drawn, replace=False)]), np.int64)
+def _of_masks(sums: Tensor) -> NDArray[np.float64]:
+    """(C, K + 1) sums as (K, C) rows of numpy."""
+    rows: NDArray[np.float64] = sums[:, 1:].T.cpu().numpy()
+    return np.ascontiguousarray(rows)

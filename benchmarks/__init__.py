@@ -1,1 +1,1 @@
-"""Measurements behind the documentation's figures; each is a command."""
+"""Measurements behind the documentation's figures: what the program costs, and how it was chosen."""

@@ -263,8 +263,10 @@ class Simulation:
 
 
 def _round_zero(world: Path, scratch: Path) -> dict[str, NDArray[np.generic]]:
-    from a2lc_backend.bench.oracle import image_truth  # noqa: PLC0415 - loads torch
-    from a2lc_backend.bench.oracle import OraclePlatform  # noqa: PLC0415
+    from a2lc_backend.bench.oracle import (
+        OraclePlatform,
+        image_truth,
+    )
     from a2lc_backend.bench.world import load_world  # noqa: PLC0415
     from a2lc_backend.proposals import make_proposals  # noqa: PLC0415
     from a2lc_backend.rounds.context import Context  # noqa: PLC0415

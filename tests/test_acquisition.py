@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import cosine
 
+from a2lc_backend import mask_sums
 from a2lc_backend.acquisition import (
     acquisition_rows,
     adaptive_class_weights,
     doubtful_values,
-    explore_masks,
     kl_from_uniform,
     mask_acquisition,
     mask_values,
@@ -70,23 +71,103 @@ def test_negative_counts_are_refused() -> None:
         adaptive_class_weights(np.array([1, -1]))
 
 
-def test_mask_acquisition_is_the_equation_pixel_by_pixel() -> None:
-    soft = random_soft_labels(4, 16, 24, seed=3)
-    masks = grid_masks(2, 3)
-    labels = label_map(masks.mask_ids, np.array([0, 1, 2, 3, IGNORE, 0]))
-    weights = np.array([0.1, 0.5, 1.0, 0.7])
-    expected = np.zeros(7)
-    for mask in range(1, 7):
-        pixels = np.argwhere(masks.mask_ids == mask)
+def slow_acquisition(soft: np.ndarray, mask_ids: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The equation pixel by pixel."""
+    expected = np.zeros(int(mask_ids.max(initial=0)) + 1)
+    for mask in np.unique(mask_ids[mask_ids > 0]):
+        pixels = np.argwhere(mask_ids == mask)
         argmax = [int(soft[:, y, x].argmax()) for y, x in pixels]
-        dominant = int(np.bincount(argmax, minlength=4).argmax())
+        dominant = int(np.bincount(argmax, minlength=len(soft)).argmax())
         agreeing = [soft[:, y, x] for (y, x), best in zip(pixels, argmax, strict=True) if best == dominant]
-        representative = np.mean(agreeing, axis=0)
+        representative = np.mean(agreeing, axis=0, dtype=np.float64)
         for (y, x), best in zip(pixels, argmax, strict=True):
             label = best if labels[y, x] == IGNORE else int(labels[y, x])
-            similarity = 1 - cosine(soft[:, y, x], representative)
-            expected[mask] += similarity * weights[label] * (1 - soft[label, y, x])
-    np.testing.assert_allclose(mask_acquisition(soft, masks.mask_ids, labels, weights), expected, rtol=1e-5)
+            similarity = 1 - cosine(soft[:, y, x].astype(np.float64), representative)
+            expected[mask] += similarity * weights[label] * (1 - float(soft[label, y, x]))
+    return expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 12)),
+    classes=st.integers(1, 5),
+    masks=st.sampled_from([1, 3, 300]),
+    cell=st.sampled_from([1, 9, 32]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_mask_acquisition_is_the_equation_pixel_by_pixel(
+    size: tuple[int, int], classes: int, masks: int, cell: int, dtype: type, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    soft = random_soft_labels(classes, *size, seed=seed).astype(dtype)
+    soft[:, random.random(size) < 0.3] = 1 / classes  # every class is as likely as any other
+    ids = random.integers(0, masks + 1, size).repeat(cell, 0).repeat(cell, 1)[: size[0], : size[1]].astype(np.uint16)
+    labels = random.choice([*range(classes), IGNORE], size).astype(np.uint8)
+    weights = random.random(classes)
+    expected = slow_acquisition(soft, ids, labels, weights)
+    found = mask_acquisition(soft, ids, labels, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-12)
+    of_tensors = mask_acquisition(torch.from_numpy(soft), torch.from_numpy(ids), torch.from_numpy(labels), weights)
+    np.testing.assert_array_equal(of_tensors, found)
+    rows, means, dominant = acquisition_rows(soft, ids, masks)
+    for mask in range(1, masks + 1):
+        inside = soft[:, ids == mask]
+        votes = np.bincount(inside.argmax(0), minlength=classes)
+        assert dominant[mask - 1] == votes.argmax()
+        np.testing.assert_allclose(means[mask - 1], inside.mean(1) if inside.size else 0.0, rtol=1e-5)
+    for label in range(classes):
+        alike = slow_acquisition(soft, ids, np.full(size, label), np.ones(classes))
+        np.testing.assert_allclose(rows[: len(alike) - 1, label], alike[1:], rtol=1e-5, atol=1e-12)
+
+
+def test_an_image_read_in_many_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft = random_soft_labels(4, 70, 30, seed=3)
+    ids = grid_masks(5, 3, cell=14).mask_ids[:, :30]
+    labels = label_map(ids, np.arange(15) % 4)
+    whole = mask_acquisition(soft, ids, labels, np.ones(4))
+    monkeypatch.setattr(mask_sums, "CPU_PIXELS", 1)
+    threads = torch.get_num_threads()
+    np.testing.assert_allclose(mask_acquisition(soft, ids, labels, np.ones(4)), whole, rtol=1e-6)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
+def test_a_gpu_finds_the_same() -> None:
+    soft = random_soft_labels(4, 70, 30, seed=3)
+    ids = grid_masks(5, 3, cell=14).mask_ids[:, :30]
+    found = acquisition_rows(torch.from_numpy(soft).cuda(), ids, 15)
+    for part, expected in zip(found, acquisition_rows(soft, ids, 15), strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-5)
+
+
+def test_almost_certain_pixels_keep_their_small_doubt() -> None:
+    soft = np.full((2, 64, 64), 1e-6, np.float32)
+    soft[0] = 1 - soft[1]
+    doubt = 64 * 64 * (1 - float(soft[0, 0, 0]))
+    np.testing.assert_allclose(acquisition_rows(soft, np.ones((64, 64), int), 1)[0][0, 0], doubt, rtol=1e-5)
+
+
+def test_a_soft_label_of_zeros_is_like_no_other() -> None:
+    soft = np.zeros((3, 8, 8), np.float32)
+    assert not mask_acquisition(soft, np.ones((8, 8), int), np.zeros((8, 8), int), np.ones(3)).any()
+
+
+def test_arrays_that_may_not_be_written_are_read() -> None:
+    soft = random_soft_labels(3, 16, 16).astype(np.float16)
+    soft.setflags(write=False)
+    ids = np.broadcast_to(np.uint16(1), (16, 16))
+    assert mask_acquisition(soft, ids, ids, np.ones(3))[1] > 0
+
+
+def test_ids_and_labels_out_of_range_are_refused() -> None:
+    soft, ones = random_soft_labels(3, 8, 8), np.ones((8, 8), int)
+    with pytest.raises(ValueError, match="mask_ids go from 1 to 1; they are 0 to 0 here"):
+        acquisition_rows(soft, ones, 0)
+    with pytest.raises(ValueError, match="mask_ids go from -1"):
+        mask_acquisition(soft, -ones, ones, np.ones(3))
+    with pytest.raises(ValueError, match="labels go from 3 to 3; they are 0 to 2 here"):
+        mask_acquisition(soft, ones, 3 * ones, np.ones(3))
 
 
 @settings(max_examples=40, deadline=None)
@@ -132,21 +213,15 @@ def test_the_queue_leaves_corrected_masks_out_and_may_be_short() -> None:
         rank_masks(values, askable, 0)
 
 
+@given(
+    values=hnp.arrays(np.float64, st.integers(0, 30), elements=st.sampled_from([0.0, -0.0, 1.0, 2.0, np.inf, np.nan])),
+    budget=st.integers(1, 31),
+)
+def test_the_queue_is_the_head_of_the_sorted_masks(values: np.ndarray, budget: int) -> None:
+    expected = np.argsort(-values, kind="stable")[:budget]
+    np.testing.assert_array_equal(rank_masks(values, np.ones(len(values), bool), budget), expected)
+
+
 def test_doubt_raises_what_the_corrector_is_unsure_of() -> None:
     values = doubtful_values(np.array([4.0, 4.0, 4.0]), np.array([9, 9, 1]), np.array([1.0, 0.0, 1.0]))
     np.testing.assert_allclose(values, [6.0, 0.0, 2.0])
-
-
-def test_a_share_of_the_queue_is_drawn_from_the_other_open_masks() -> None:
-    askable = np.ones(100, bool)
-    askable[50:] = False
-    best = rank_masks(np.arange(100.0), askable, 20)
-    queue = explore_masks(best, askable, 0.25, seed=3)
-    np.testing.assert_array_equal(queue[:15], best[:15])
-    assert len(set(queue.tolist())) == 20
-    assert askable[queue].all()
-    np.testing.assert_array_equal(queue, explore_masks(best, askable, 0.25, seed=3))
-    assert not np.array_equal(queue, explore_masks(best, askable, 0.25, seed=4))
-    np.testing.assert_array_equal(explore_masks(best, askable, 0.0, seed=3), best)
-    everything = rank_masks(np.arange(100.0), askable, 50)
-    assert set(explore_masks(everything, askable, 1.0, seed=3).tolist()) == set(range(50))

@@ -140,7 +140,7 @@ def enlarge(soft_labels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[
         (C, H, W) float32, sums to 1 over C.
     """
     large = np.empty((len(soft_labels), *size), np.float32)
-    for probability, target in zip(soft_labels, large, strict=True):
-        target[:] = cv2.resize(probability, size[::-1], interpolation=cv2.INTER_LINEAR)
-    large /= large.sum(axis=0)
+    # Weights of neighbours sum to 1, so what is made to sum to 1 while it is small still does when it is large.
+    for probability, target in zip(soft_labels / soft_labels.sum(axis=0), large, strict=True):
+        cv2.resize(probability, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
     return large
