@@ -27,11 +27,19 @@ from a2lc_backend.audit import (
     still_wrong,
     stratify,
 )
+from a2lc_backend.bench.oracle import OraclePlatform, image_truth
+from a2lc_backend.bench.world import load_world
 from a2lc_backend.correction import Corrector, LabelProposals, MaskTable, make_corrector
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.metrics import mean_iou
+from a2lc_backend.proposals import make_proposals
+from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.queue import QueueTable, build_queue
+from a2lc_backend.rounds.runner import run_round
+from a2lc_backend.rounds.workspace import Workspace
+from a2lc_backend.segmenter import make_segmenter
 from a2lc_backend.settings import ProjectSettings
+from a2lc_backend.store import Artifacts, Ledger
 
 
 @dataclass(frozen=True)
@@ -263,18 +271,6 @@ class Simulation:
 
 
 def _round_zero(world: Path, scratch: Path) -> dict[str, NDArray[np.generic]]:
-    from a2lc_backend.bench.oracle import (
-        OraclePlatform,
-        image_truth,
-    )
-    from a2lc_backend.bench.world import load_world  # noqa: PLC0415
-    from a2lc_backend.proposals import make_proposals  # noqa: PLC0415
-    from a2lc_backend.rounds.context import Context  # noqa: PLC0415
-    from a2lc_backend.rounds.runner import run_round  # noqa: PLC0415
-    from a2lc_backend.rounds.workspace import Workspace  # noqa: PLC0415
-    from a2lc_backend.segmenter import make_segmenter  # noqa: PLC0415
-    from a2lc_backend.store import Artifacts, Ledger  # noqa: PLC0415
-
     opened = load_world(world)
     classes = len(opened.classes)
     workspace = Workspace(Artifacts(f"file://{scratch}"), 1)

@@ -131,7 +131,7 @@ def measure_corrector(masks: int, human: int) -> list[Line]:
     """Fitting the default corrector and proposing for every mask; memory is the whole process's peak."""
     table = mask_table(np.random.default_rng(0), masks, human)
     started = time.perf_counter()
-    corrected = BoostedCorrector().correct(table, CLASSES, 1, seed=0)
+    corrected = BoostedCorrector().propose(table, CLASSES, 1, seed=0)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     changed = int((corrected.labels != table.base_labels).sum())

@@ -24,17 +24,16 @@ from rich.console import Console
 
 from a2lc_backend.bench.bars import Bars
 from a2lc_backend.bench.dataset import open_data
-from a2lc_backend.bench.findings import BINS, Changes, Findings, RoundResult, RunResult
+from a2lc_backend.bench.findings import Findings, RoundResult, RunResult
 from a2lc_backend.bench.ground import POOL, Ground, choose_proposals
+from a2lc_backend.bench.measure import measure_round
 from a2lc_backend.bench.methods import BenchError, Method, find_method
 from a2lc_backend.bench.oracle import OraclePlatform, PixelOracle
 from a2lc_backend.bench.report import read_json, write_json, write_report
-from a2lc_backend.masks import IGNORE
-from a2lc_backend.metrics import iou, mean_iou
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.runner import run_round
-from a2lc_backend.rounds.workspace import SOURCES, Workspace
+from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings
 from a2lc_backend.store import Artifacts, Ledger, Phase
@@ -192,7 +191,7 @@ class _Run:
                 if found is None:
                     if all(item.number != number or item.status != "done" for item in ledger.rounds(POOL)):
                         self._run_round(platform, ledger)
-                    found = asdict(self._measure(ledger, number))
+                    found = asdict(measure_round(ground, self._workspace, ledger, number, self._segmenter))
                     write_json(path, found)
                 measured.append(RoundResult.read(found))
                 ground.bars.advance()
@@ -243,46 +242,3 @@ class _Run:
         if done.summary["tasks_left_out"]:
             problem = next((item.message for item in ledger.problems(POOL, record.number) if item.task_id), "")
             raise BenchError(f"{done.summary['tasks_left_out']:.0f} images could not be used: {problem}")
-
-    def _measure(self, ledger: Ledger, number: int) -> RoundResult:
-        """Hold one finished round against the truth."""
-        classes = len(self._ground.data.classes)
-        labels = self._workspace.labels(number)
-        confusion, standing = np.zeros((classes, classes + 1), np.int64), Changes()
-        reliability = np.zeros((BINS, 3))
-        true: dict[tuple[int, str], int] = {}
-        for place, task_id in enumerate(labels.task_ids):
-            image = self._ground.image_truth(self._workspace, int(task_id), labels.mask_keys[place])
-            span = labels.span(place)
-            held = labels.labels[span]
-            confusion += image.confusion(held)
-            true.update(
-                {(int(task_id), name): int(label) for name, label in zip(image.region_ids, image.true, strict=True)}
-            )
-            automatic = labels.sources[span] == SOURCES.index("corrector")
-            standing += Changes.count(image.first[automatic], held[automatic], image.true[automatic])
-            known = automatic & (image.true != IGNORE)
-            confidence = labels.confidence[span][known]
-            rows = np.stack([np.ones(len(confidence)), confidence, held[known] == image.true[known]], axis=1)
-            np.add.at(reliability, np.minimum(confidence * BINS, BINS - 1).astype(np.int64), rows)
-        changes = ledger.auto_corrections(POOL, number)
-        changed = np.array(
-            [(item.before, item.after, true[item.task_id, item.region_id]) for item in changes], np.int64
-        )
-        given = [item.label for item in ledger.corrections(POOL) if item.round == number]
-        model = self._ground.model_confusion(self._segmenter(number)) if self._ground.data.val_names else None
-        return RoundResult(
-            data_miou=100 * mean_iou(confusion),
-            data_iou=_percents(iou(confusion)),
-            model_miou=None if model is None or not model.any() else 100 * mean_iou(model),
-            model_iou=() if model is None else _percents(iou(model)),
-            queries=tuple(np.bincount(np.array(given, np.int64), minlength=classes)[:classes].tolist()),
-            changes=Changes.count(*changed.reshape(-1, 3).T),
-            standing=standing,
-            seconds={phase.name: phase.ended - phase.started for phase in ledger.phases(POOL, number)},
-            reliability=tuple((int(masks), float(total), int(right)) for masks, total, right in reliability),
-        )
-
-
-def _percents(shares: NDArray[np.float64]) -> tuple[float | None, ...]:
-    return tuple(None if np.isnan(share) else 100 * float(share) for share in shares)

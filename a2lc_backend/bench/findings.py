@@ -36,6 +36,28 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A number that a round stated, beside the truth.
+
+    Attributes:
+        true: by the truth; a mask whose truth is void counts as right, as the annotator says.
+        stated: the estimate, None where nothing was stated.
+        low: of its 95 % interval.
+        high: of its 95 % interval.
+    """
+
+    true: float
+    stated: float | None = None
+    low: float = 0.0
+    high: float = 0.0
+
+    @property
+    def covered(self) -> bool:
+        """The interval holds the true number."""
+        return self.stated is not None and self.low <= self.true <= self.high
+
+
+@dataclass(frozen=True)
 class RoundResult:
     """One round of one run, measured against the truth; IoUs in percent, None for what is not there to measure.
 
@@ -48,6 +70,8 @@ class RoundResult:
         changes: made by the corrector in this round, against the round before.
         standing: labels that come from the corrector after this round, against the first labels.
         seconds: by phase.
+        checks: what the round stated, by name: `right_after` and `right_before`, shares in percent of the corrector's
+            labels of the round before; `still_wrong` and `next_fixes`, masks.
         reliability: of the standing labels by confidence, `BINS` rows of (masks, sum of confidence, right ones).
     """
 
@@ -59,6 +83,7 @@ class RoundResult:
     changes: Changes
     standing: Changes
     seconds: dict[str, float]
+    checks: dict[str, Check]
     reliability: tuple[tuple[int, float, int], ...]
 
     @classmethod
@@ -67,7 +92,8 @@ class RoundResult:
         lists = {name: tuple(stored[name]) for name in ("data_iou", "model_iou", "queries")}
         changes = {name: Changes(**stored[name]) for name in ("changes", "standing")}
         reliability = tuple(tuple(row) for row in stored["reliability"])
-        return cls(**{**stored, **lists, **changes, "reliability": reliability})
+        checks = {name: Check(**check) for name, check in stored["checks"].items()}
+        return cls(**{**stored, **lists, **changes, "checks": checks, "reliability": reliability})
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Method:
             raise BenchError(f"the method {self.name} cannot be run: {describe(error)}") from error
 
 
-_PLAIN: Mapping[str, Any] = MappingProxyType({"corrector": "none", "ranking": "cil", "explore": 0.0})
+_PLAIN: Mapping[str, Any] = MappingProxyType({"corrector": "none", "ranking": "cil", "explore": 0.0, "audit": 0.0})
 
 METHODS: Mapping[str, Method] = {
     method.name: method

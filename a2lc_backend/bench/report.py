@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.bench.findings import Changes, Findings, RoundResult, RunResult
+from a2lc_backend.bench.findings import Changes, Check, Findings, RoundResult, RunResult
 from a2lc_backend.bench.plots import draw_plots
+
+CHECKS = {
+    "right_after": "right after",
+    "right_before": "right before",
+    "still_wrong": "still wrong",
+    "next_fixes": "mended by the next queries",
+}
+"""What a round states, in the order of the report."""
 
 
 def write_report(findings: Findings, out: Path) -> Path:
@@ -83,6 +91,7 @@ def markdown(findings: Findings, pictures: Sequence[str]) -> str:
         "## Automatic corrections\n\nLabels changed in a round against the round before: how many, how many became "
         "right (fixed), how many had been right (broken); below them, those that stand after the last round, against "
         "the first labels. Mean over seeds.\n\n" + _changes_table(findings),
+        _checks_part(findings),
         "## Seconds\n\nOf each phase over all rounds, mean over seeds; frozen features are computed before.\n\n"
         + _seconds_table(findings),
     ]
@@ -155,6 +164,32 @@ def _changes_table(findings: Findings) -> str:
 def _change_cells(total: Changes, runs: int) -> list[str]:
     counts = [f"{count / runs:.0f}" for count in (total.changed, total.fixed, total.broken)]
     return [*counts, f"{100 * total.fixed / total.changed:.0f} %", f"{100 * total.broken / total.changed:.0f} %"]
+
+
+def _checks_part(findings: Findings) -> str:
+    """What rounds stated beside the truth; empty where no method states anything."""
+    rows = []
+    for method in findings.methods:
+        for name, meaning in CHECKS.items():
+            checks = [[item.checks.get(name, Check(math.nan)) for item in run.rounds] for run in findings.of(method)]
+            stated = [check for run in checks for check in run if check.stated is not None]
+            if not stated:
+                continue
+            cells = []
+            for number in range(1, findings.rounds + 1):
+                here = [run[number] for run in checks if run[number].stated is not None]
+                means = [np.mean([getattr(check, part) for check in here] or [0]) for part in ("stated", "true")]
+                cells.append(f"{means[0]:.0f} / {means[1]:.0f}" if here else "–")
+            held = f"{sum(check.covered for check in stated)} of {len(stated)}"
+            rows.append([f"`{method}`", meaning, *cells, held])
+    if not rows:
+        return ""
+    heading = ["Method", "Stated / true", *(f"{number}R" for number in range(1, findings.rounds + 1)), "In interval"]
+    return (
+        "## What the rounds stated\n\nFrom blind audits alone, beside the truth; means over seeds. In interval: how "
+        "many of the stated 95 % intervals hold the true number. Right after and before are shares (%) of the labels "
+        "that the corrector had applied in the round before; the others are masks.\n\n" + table(heading, rows)
+    )
 
 
 def _seconds_table(findings: Findings) -> str:
