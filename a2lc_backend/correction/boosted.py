@@ -18,6 +18,9 @@ from a2lc_backend.masks import IGNORE
 
 _ROWS_A_THREAD = 5_000
 
+_ROWS_AT_ONCE = 10_000
+"""Boosting passes over all rows for every tree: what stays in a cache takes less than half the time."""
+
 
 @dataclass(frozen=True)
 class BoostedCorrector:
@@ -109,7 +112,9 @@ def _with_log_soft_labels(inputs: NDArray[np.float32], table: MaskTable) -> NDAr
 def _probabilities(model: Any, inputs: NDArray[Any], classes: int) -> NDArray[np.float64]:
     """(N, C) float64; 0 for a class the model never saw."""
     probabilities = np.zeros((len(inputs), classes))
-    probabilities[:, model.classes_] = model.predict_proba(inputs)
+    for start in range(0, len(inputs), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        probabilities[part, model.classes_] = model.predict_proba(inputs[part])
     return probabilities
 
 
