@@ -110,6 +110,15 @@ def test_the_page_and_the_pictures_say_the_same(calm: Path) -> None:
     assert (calm / "reliability.png").exists() == ("reliability.png" in page)
 
 
+def test_what_a_round_states_stands_beside_the_truth(calm: Path) -> None:
+    runs = json.loads((calm / "details.json").read_text())["runs"]
+    last = next(run for run in runs if run["method"] == "a2lc")["rounds"][-1]["checks"]
+    for name in ("still_wrong", "next_fixes"):
+        assert last[name]["low"] <= last[name]["stated"] <= last[name]["high"]
+        assert last[name]["true"] >= 0
+    assert "## What the rounds stated" in (calm / "report.md").read_text()
+
+
 def test_finished_runs_leave_only_their_result(calm: Path, world: World) -> None:
     for name in PAIR:
         assert {path.name for path in (calm / "runs" / f"{name}-seed0").iterdir()} == {
@@ -145,7 +154,7 @@ def test_a_benchmark_that_is_killed_ends_as_an_undisturbed_one(
         if phase == "measure":
             from a2lc_backend.bench import experiment
 
-            patch.setattr(experiment._Run, "_measure", struck(experiment._Run._measure))
+            patch.setattr(experiment, "measure_round", struck(experiment.measure_round))
         bench(world.root, tmp_path)
     assert not (tmp_path / "report.json").exists()
     assert (tmp_path / "runs" / "abc-seed0" / "result.json").exists()
