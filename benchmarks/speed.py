@@ -191,7 +191,7 @@ def mask_table(rng: np.random.Generator, masks: int, human: int) -> MaskTable:
 
 
 PARTS: dict[str, Callable[[], list[Line]]] = {
-    "acquisition": lambda: measure_acquisition((1024, 2048), (384, 384), masks=40, repeats=15),
+    "acquisition": lambda: measure_acquisition((1024, 2048), (384, 384), masks=40, repeats=25),
     "ranking": lambda: measure_ranking(10_000_000, repeats=3),
     "corrector": lambda: measure_corrector(1_000_000, human=10_000),
 }
