@@ -116,6 +116,7 @@ class Step:
         wrong: unanswered masks that hold a wrong label, by the truth.
         fixes: queued masks that hold a wrong label, by the truth.
         taken: strata whose proposals were applied.
+        decided: the deciding answers in those strata.
         statement: of the round before, from its stating audit.
         pooled: of all rounds before.
         still: estimate of `wrong`.
@@ -129,6 +130,7 @@ class Step:
     wrong: int
     fixes: int
     taken: tuple[bool, ...]
+    decided: Evidence
     statement: Statement | None = None
     pooled: Statement | None = None
     still: tuple[float, float, float] | None = None
@@ -186,7 +188,9 @@ class Simulation:
                 table = MaskTable(pool.features, pool.soft_labels, pool.first, held, given, fresh)
                 proposals = corrector.propose(table, classes, number, settings.seed + number)
             strata = stratify(proposals.proposed, proposals.margin, proposals.seconded)
-            taken = decide(self._deciding(), settings.policy, settings.precision)
+            evidence = self._deciding()
+            taken = decide(evidence, settings.policy, settings.precision)
+            decided = sum((found for found, use in zip(evidence, taken, strict=True) if use), Evidence())
             ready = proposals.proposed & np.array([*taken, False])[strata]
             if settings.policy == "manual":
                 ready &= self._approved(proposals)
@@ -198,7 +202,7 @@ class Simulation:
             )  # fmt: skip
             seed = settings.seed * 1_000_003 + number
             queue = build_queue(queue_table, settings, settings.budget, seed)
-            step = self._measure(held, automatic, human, queue.masks, taken)
+            step = self._measure(held, automatic, human, queue.masks, (taken, decided))
             yield step
             unanswered = ~human
             self.asked.append(_Asked(queue.masks, held, proposals.labels, strata, queue.samples, automatic, unanswered))
@@ -236,14 +240,14 @@ class Simulation:
         automatic: NDArray[np.bool_],
         human: NDArray[np.bool_],
         queue: NDArray[np.int64],
-        taken: tuple[bool, ...],
+        decision: tuple[tuple[bool, ...], Evidence],
     ) -> Step:
         answers = self.pool.answers
         wrong = held != answers
         step = Step(
             self.pool.data_miou(held), int(automatic.sum()), int((automatic & ~wrong).sum()),
             int((automatic & (self.pool.first == answers)).sum()), int((wrong & ~human).sum()),
-            int(wrong[queue].sum()), taken,
+            int(wrong[queue].sum()), *decision,
         )  # fmt: skip
         if not self.asked:
             return step
