@@ -37,6 +37,9 @@ RELEASE = 0.8
 
 _DRAWS = 20_000
 
+_DRIFT = 4.0
+_EXPECTED_WEIGHT = 10.0
+
 
 @dataclass(frozen=True)
 class Stratum:
@@ -314,22 +317,25 @@ def still_wrong(surveys: Sequence[Survey], applied: int, open_masks: int, seed: 
     return _estimate(np.clip(wrong - applied * (right - broken), 0, open_masks))
 
 
-def next_fixes(hits: int, answered: int, queries: int, seed: int = 0) -> Estimate | None:
-    """Predict how many of the next queries hold a wrong label, from the last queue's hit rate.
+def next_fixes(hits: int, answered: int, queries: int, expected: float, seed: int = 0) -> Estimate:
+    """Predict how many of the next queries hold a wrong label.
+
+    The hit rate drifts from one queue to the next, so an answer counts a quarter of one (a power prior); what θ expects
+    counts as much as `_EXPECTED_WEIGHT` answers, which is all there is to say of a queue that is ranked in a new way.
 
     Args:
-        hits: answers of the last queue that changed the label.
-        answered: answers of the last queue.
+        hits: answers of the last queue that changed the label; 0 if it was ranked in another way.
+        answered: answers of the last queue; 0 if it was ranked in another way.
         queries: masks in the queue now.
+        expected: share of them that θ takes for wrong: the mean of 1 − f(label held), 0 to 1.
         seed: of the draws.
 
     Returns:
-        The prediction under a Jeffreys prior; None without an answer.
+        The prediction.
     """
-    if answered == 0:
-        return None
     random = np.random.default_rng(seed)
-    rate = random.beta(hits + 0.5, answered - hits + 0.5, _DRAWS)
+    right = _EXPECTED_WEIGHT * (1 - expected) + (answered - hits) / _DRIFT
+    rate = random.beta(_EXPECTED_WEIGHT * expected + hits / _DRIFT + 0.5, right + 0.5, _DRAWS)
     return _estimate(random.binomial(queries, rate).astype(np.float64))
 
 

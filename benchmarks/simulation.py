@@ -34,7 +34,7 @@ from a2lc_backend.masks import IGNORE
 from a2lc_backend.metrics import mean_iou
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.rounds.context import Context
-from a2lc_backend.rounds.queue import QueueTable, build_queue
+from a2lc_backend.rounds.queue import QueueTable, build_queue, expected_share
 from a2lc_backend.rounds.runner import run_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import make_segmenter
@@ -203,6 +203,9 @@ class Simulation:
             seed = settings.seed * 1_000_003 + number
             queue = build_queue(queue_table, settings, settings.budget, seed)
             step = self._measure(held, automatic, human, queue.masks, (taken, decided))
+            alike = number > 1 or settings.ranking != "doubt"
+            expected = self._expect(queue.masks, expected_share(queue_table, queue.masks), alike)
+            step.expected = expected if number else None
             yield step
             unanswered = ~human
             self.asked.append(_Asked(queue.masks, held, proposals.labels, strata, queue.samples, automatic, unanswered))
@@ -267,11 +270,15 @@ class Simulation:
             )  # fmt: skip
         still = still_wrong(surveys, int(automatic.sum()), int((~human).sum()))
         step.still = (still.value, still.low, still.high) if still else None
-        last = self.asked[-1]
-        hits = int((last.held != answers)[last.masks].sum())
-        expected = next_fixes(hits, len(last.masks), len(queue))
-        step.expected = (expected.value, expected.low, expected.high) if expected else None
         return step
+
+    def _expect(self, queue: NDArray[np.int64], share: float, alike: bool) -> tuple[float, float, float]:
+        hits, answered = 0, 0
+        if alike and self.asked:
+            last = self.asked[-1]
+            hits, answered = int((last.held != self.pool.answers)[last.masks].sum()), len(last.masks)
+        found = next_fixes(hits, answered, len(queue), share)
+        return found.value, found.low, found.high
 
 
 def _round_zero(world: Path, scratch: Path) -> dict[str, NDArray[np.generic]]:

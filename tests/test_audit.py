@@ -138,7 +138,15 @@ def test_still_wrong_knows_what_people_mended_and_what_was_added() -> None:
 
 
 def test_next_fixes_follow_the_hit_rate() -> None:
-    found = next_fixes(50, 100, 200)
-    assert found is not None
-    assert found.low < 90 < found.value < 110 < found.high
-    assert next_fixes(0, 0, 200) is None
+    found = next_fixes(200, 400, 200, expected=0.4)
+    assert found.low < 85 < found.value < 105 < found.high
+    surer = next_fixes(2000, 4000, 200, expected=0.5)
+    assert surer.high - surer.low < found.high - found.low
+
+
+def test_without_answers_next_fixes_follow_the_segmenter() -> None:
+    found = next_fixes(0, 0, 200, expected=0.3)
+    assert found.value == pytest.approx(63, abs=4)  # drawn a little to the middle
+    assert found.low < 25
+    assert found.high > 100
+    assert next_fixes(0, 0, 0, expected=0.0).high == 0

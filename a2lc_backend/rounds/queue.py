@@ -105,6 +105,14 @@ def mask_urgency(table: QueueTable, ranking: str) -> NDArray[np.float64]:
     return np.asarray(doubtful_values(plain, table.areas, doubt) * weights[effective], np.float64)
 
 
+def expected_share(table: QueueTable, masks: NDArray[np.int64]) -> float:
+    """Share of some masks whose label θ takes for wrong: the mean of 1 − f(label held); 0 of no masks."""
+    held = table.labels[masks]
+    known = held != IGNORE
+    belief = table.soft_labels[masks, np.where(known, held, 0)] * known
+    return float((1.0 - belief).mean()) if len(masks) else 0.0
+
+
 def _draw_samples(
     table: QueueTable, settings: ProjectSettings, budget: int, random: np.random.Generator
 ) -> dict[int, Purpose]:

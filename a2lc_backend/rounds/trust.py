@@ -42,7 +42,7 @@ def evidence_by_stratum(audits: Iterable[Audit], answers: Answers) -> tuple[Evid
     )
 
 
-def take_stock(context: Context, pool: Pool, labels: Labels, queries: int) -> dict[str, float]:
+def take_stock(context: Context, pool: Pool, labels: Labels, queries: int, expected: float) -> dict[str, float]:
     """Count what the audits of the rounds before have found, and estimate what is left to do.
 
     Writes the results of the stating audits into the ledger.
@@ -52,6 +52,7 @@ def take_stock(context: Context, pool: Pool, labels: Labels, queries: int) -> di
         pool: its masks.
         labels: of the round.
         queries: masks in its queue.
+        expected: share of them that θ takes for wrong.
 
     Returns:
         Counts and estimates for the round's summary: `unanswered` and `automatic` masks, and where people have
@@ -96,14 +97,25 @@ def take_stock(context: Context, pool: Pool, labels: Labels, queries: int) -> di
         total = (sum(getattr(result, name) for result in results) for name in columns)
         results.append(AuditResult(number, -1, *total))
     ledger.save_audit_results(project_id, number, results)
+    if number == 0:
+        return counts
+    alike = _ranked_alike(context, labels)
     asked = [
         (query.label, answers[query.task_id, query.region_id])
-        for query in (ledger.queries(project_id, number - 1) if number > 0 else [])
-        if (query.task_id, query.region_id) in answers
+        for query in ledger.queries(project_id, number - 1)
+        if alike and (query.task_id, query.region_id) in answers
     ]
     hits = sum(held != answer for held, answer in asked)
     counts |= _spelled("still_wrong", still_wrong(surveys, automatic, int(unanswered.sum())))
-    return counts | _spelled("next_fixes", next_fixes(hits, len(asked), queries))
+    return counts | _spelled("next_fixes", next_fixes(hits, len(asked), queries, expected))
+
+
+def _ranked_alike(context: Context, labels: Labels) -> bool:
+    """Whether the last queue heeded the corrector just as this one does."""
+    if context.settings.ranking != "doubt":
+        return True
+    before = context.workspace.labels(context.number - 1)
+    return bool(np.isfinite(before.doubt).any() == np.isfinite(labels.doubt).any())
 
 
 def _spelled(name: str, estimate: Estimate | None) -> dict[str, float]:
