@@ -53,7 +53,7 @@ class BoostedCorrector:
         if len(rows) < self.least_human:
             note = f"{len(rows)} masks are corrected; the corrector starts at {self.least_human}"
             return LabelProposals.none(base, note)
-        anchor_rows = self._anchor_rows(table, classes)
+        anchor_rows = self.anchor_rows(table, classes)
         train = np.concatenate([rows, anchor_rows])
         if len(np.unique(base[train])) < 2:
             return LabelProposals.none(base, "people have given a single class so far")
@@ -83,7 +83,8 @@ class BoostedCorrector:
             base, labels, guess, belief, np.where(table.human, 1.0, of_label(proposing, base)), seconded
         )
 
-    def _anchor_rows(self, table: MaskTable, classes: int) -> NDArray[np.int64]:
+    def anchor_rows(self, table: MaskTable, classes: int) -> NDArray[np.int64]:
+        """Indices of the anchors, (n,) int64: of each class the `anchors` most confident ones."""
         agrees = ~table.human & (table.soft_labels.argmax(1) == table.first_labels)
         confidence = table.soft_labels.max(1)
         chosen: list[NDArray[np.int64]] = [np.empty(0, np.int64)]

@@ -20,18 +20,20 @@ TAU_SCHEDULE = (0.99, 0.99, 0.999, 0.9999, 0.9999999)
 class PaperCorrector:
     """An MLP C→256→128→64→C on mean soft labels, trained on the masks people corrected this round.
 
-    Class-balanced cross-entropy on logits. (The published code puts a softmax before the cross-entropy, which
-    saturates its confidence; this follows the paper.)
+    Class-balanced cross-entropy on logits, as in the paper.
 
     Attributes:
         alpha: share of rare classes left alone (J2).
         epochs: passes over the training masks.
         learning_rate: of Adam.
+        softmax_twice: put a softmax before the cross-entropy, as the published code does, which flattens its gradient;
+            for the comparison in docs/method.md.
     """
 
     alpha: float = 0.5
     epochs: int = 200
     learning_rate: float = 1e-3
+    softmax_twice: bool = False
 
     def propose(self, table: MaskTable, classes: int, round_number: int, seed: int) -> LabelProposals:
         """Propose what J1–J3 let pass, over the current labels; earlier automatic corrections stay."""
@@ -67,7 +69,8 @@ class PaperCorrector:
             for _ in range(self.epochs):
                 for batch in torch.split(torch.randperm(len(rows)), 64):
                     optimizer.zero_grad()
-                    loss_function(model(inputs[rows][batch]), targets[batch]).backward()
+                    scores = model(inputs[rows][batch])
+                    loss_function(scores.softmax(1) if self.softmax_twice else scores, targets[batch]).backward()
                     optimizer.step()
             with torch.no_grad():
                 probabilities: NDArray[np.float64] = torch.softmax(model(inputs).double(), 1).numpy()
