@@ -22,9 +22,11 @@ from rich.table import Table
 
 from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World, load_world
+from a2lc_backend.cli.trust import print_trust
 from a2lc_backend.demo.annotator import Published, SimulatedAnnotator
 from a2lc_backend.demo.servers import Account, Server, ServerError, backend, label_studio
 from a2lc_backend.label_studio import LabelStudioProject, attach, close_client, open_client
+from a2lc_backend.rounds.report import report_from_json
 from a2lc_backend.rounds.runner import PHASES
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "label_studio_config"
@@ -102,7 +104,10 @@ def run_demo(options: DemoOptions, console: Console) -> list[DemoRound]:
                 _say_where(console, loop, folder)
             rows = [_round_zero(bars, loop)]
             rows += [_next_round(bars, loop, number) for number in range(1, options.rounds + 1)]
+            report = report_from_json(loop.wait_round(options.rounds))
         console.print(_table(rows, world, options))
+        console.print("\nAnd what the program can say without the truth, from blind audits in the queues:\n")
+        print_trust(console, report)
         if options.keep:
             _wait(console, loop)
         else:
