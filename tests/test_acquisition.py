@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import cosine
 
-from a2lc_backend import acquisition_cpu, acquisition_cuda
+from a2lc_backend import acquisition_cpu, acquisition_cuda, acquisition_kernels
 from a2lc_backend.acquisition import (
     acquisition_rows,
     adaptive_class_weights,
@@ -164,6 +170,16 @@ def test_a_gpu_finds_the_same() -> None:
         np.testing.assert_allclose(part, expected, rtol=1e-5)
 
 
+def test_loops_are_compiled_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "__pycache__").touch()  # not a folder, as little as the home below
+    shutil.copy(acquisition_kernels.__file__, tmp_path)
+    program = "import numpy, acquisition_kernels as a; print(a._dot(numpy.ones(3), numpy.ones(3)))"
+    nowhere = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "PYTHONPATH": str(tmp_path)}
+    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, env=kept | nowhere, check=True, capture_output=True, text=True).stdout == "3.0\n"
+
+
 def test_almost_certain_pixels_keep_their_small_doubt() -> None:
     soft = np.full((2, 64, 64), 1e-6, np.float32)
     soft[0] = 1 - soft[1]
@@ -174,6 +190,13 @@ def test_almost_certain_pixels_keep_their_small_doubt() -> None:
 def test_a_soft_label_of_zeros_is_like_no_other() -> None:
     soft = np.zeros((3, 8, 8), np.float32)
     assert not mask_acquisition(soft, np.ones((8, 8), int), np.zeros((8, 8), int), np.ones(3)).any()
+
+
+def test_a_soft_label_that_is_no_number_spoils_its_own_mask_only() -> None:
+    soft = random_soft_labels(3, 16, 16)
+    ids = np.repeat([1, 2], 8)[:, None].repeat(16, 1)
+    soft[:, 0, 0] = np.nan
+    np.testing.assert_array_equal(np.isnan(mask_acquisition(soft, ids, ids, np.ones(3))), [False, True, False])
 
 
 def test_arrays_that_may_not_be_written_are_read() -> None:
