@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, Union
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import IGNORE
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 Array: TypeAlias = Union[NDArray[np.generic], "Tensor"]
@@ -66,7 +66,8 @@ def mask_acquisition(
     a(m) = Σ_{x∈m} cos(f(x), f(m′)) · w(ŷ(x)) · (1 − f(ŷ(x); x)), where f(m′) is the mean soft label over the mask's
     pixels whose argmax is the mask's dominant argmax. A pixel labelled `ignore` takes its own argmax as label.
 
-    The arrays may be numpy's or torch's; the work is done on the device where the soft labels lie.
+    The arrays may be numpy's or torch's; where the soft labels lie on a CUDA device, the work is done there. The first
+    call on a CPU compiles the loops, a few seconds once on each machine.
 
     Args:
         soft_labels: (C, H, W) class probabilities, sum to 1 over C.
@@ -81,31 +82,15 @@ def mask_acquisition(
     Raises:
         ValueError: for shapes that do not agree, a negative id, or a label that is no class.
     """
-    import torch  # noqa: PLC0415 - the web process ranks without it
-
-    from a2lc_backend.mask_sums import MaskSums, inverse_length, look_up  # noqa: PLC0415
-
     _check_shapes(soft_labels, mask_ids, labels)
-    soft = _floats(soft_labels)
-    ids = _integers(mask_ids, soft.device)
-    held = _integers(labels, soft.device)
-    masks = int(ids.max()) if ids.numel() else 0
+    engine, (soft, ids, held) = _engine(soft_labels, mask_ids, labels)
+    masks = int(ids.max()) if math.prod(ids.shape) else 0
     _check_range("mask_ids", ids, masks + 1)
-    width = ids.shape[1]
-    weights = torch.as_tensor(class_weights, dtype=soft.dtype, device=soft.device)
-
-    def value(rows: slice, argmax: Tensor) -> Tensor:
-        """The pixel's own value times f(x) / |f(x)|: their sum times f(m′) / |f(m′)| is a(m)."""
-        label = torch.where(held[rows] == ignore, argmax, held[rows])
-        _check_range("labels", label, len(soft))
-        places = torch.arange(rows.start * width, rows.stop * width, device=soft.device).view(label.shape)
-        confidence = torch.take(soft, label * ids.numel() + places)
-        own = look_up(weights, label) * (1 - confidence)
-        return soft[:, rows] * own.mul_(inverse_length(soft[:, rows]))
-
-    image = MaskSums(soft, ids, masks)
-    winners, sums = image.find_winners(value)
-    scores: NDArray[np.float64] = (image.representatives(winners) * sums).sum(0).cpu().numpy()
+    outside = (held < 0) | (held >= len(soft))
+    if (outside & (held != ignore)).any():
+        _check_range("labels", held[held != ignore], len(soft))
+    weights = np.asarray(class_weights, np.float64)
+    scores: NDArray[np.float64] = engine.mask_acquisition(soft, ids, held, weights, ignore, masks)
     scores[0] = 0.0
     return scores
 
@@ -118,7 +103,8 @@ def acquisition_rows(
     All labels in a mask being equal, Σ_x cos · (1 − f(c; x)) for every class c replaces the pixels: a relabelling or
     new class statistics re-rank every mask with `rank_masks`, without the segmenter.
 
-    The arrays may be numpy's or torch's; the work is done on the device where the soft labels lie.
+    The arrays may be numpy's or torch's; where the soft labels lie on a CUDA device, the work is done there. The first
+    call on a CPU compiles the loops, a few seconds once on each machine.
 
     Args:
         soft_labels: (C, H, W) class probabilities.
@@ -132,17 +118,11 @@ def acquisition_rows(
     Raises:
         ValueError: for shapes that do not agree, or an id that is negative or above K.
     """
-    from a2lc_backend.mask_sums import MaskSums  # noqa: PLC0415 - the web process ranks without torch
-
     _check_shapes(soft_labels, mask_ids, mask_ids)
-    soft = _floats(soft_labels)
-    ids = _integers(mask_ids, soft.device)
+    engine, (soft, ids) = _engine(soft_labels, mask_ids)
     _check_range("mask_ids", ids, masks + 1)
-    image = MaskSums(soft, ids, masks)
-    winners, sums = image.find_winners(lambda rows, _: soft[:, rows])
-    areas = ids.flatten().bincount(minlength=masks + 1).clamp_min(1)
-    rows = image.sum_doubt(image.representatives(winners))
-    return _of_masks(rows), _of_masks(sums / areas), winners.dominant[1:].cpu().numpy()
+    rows, means, dominant = engine.acquisition_rows(soft, ids, masks)
+    return rows[1:], means[1:], dominant[1:]
 
 
 def mask_values(
@@ -221,29 +201,31 @@ def _check_shapes(soft_labels: Array, mask_ids: Array, labels: Array) -> None:
         )
 
 
-def _check_range(name: str, values: Tensor, end: int) -> None:
-    if values.numel():
-        least, most = (int(bound) for bound in values.aminmax())
+def _check_range(name: str, values: Array, end: int) -> None:
+    if math.prod(values.shape):
+        least, most = int(values.min()), int(values.max())
         if least < 0 or most >= end:
             raise ValueError(f"{name} go from {least} to {most}; they are 0 to {end - 1} here")
 
 
-def _floats(array: Array) -> Tensor:
-    """Double precision stays, all else becomes single precision."""
-    import torch  # noqa: PLC0415
+def _engine(soft_labels: Array, *integers: Array) -> tuple[Any, list[Any]]:
+    """The module that computes, imported here as the web process ranks without it, and the arrays as it takes them.
 
-    tensor = torch.as_tensor(np.require(array, requirements=["C", "W"])) if isinstance(array, np.ndarray) else array
-    return (tensor if tensor.dtype == torch.float64 else tensor.float()).contiguous()
+    Double precision stays, all else becomes single precision.
+    """
+    if not isinstance(soft_labels, np.ndarray) and soft_labels.is_cuda:
+        from a2lc_backend import acquisition_cuda  # noqa: PLC0415
+
+        return acquisition_cuda, acquisition_cuda.place(soft_labels, *integers)
+    from a2lc_backend import acquisition_cpu  # noqa: PLC0415
+
+    soft = _numpy(soft_labels)
+    precision = np.float64 if soft.dtype == np.float64 else np.float32
+    return acquisition_cpu, [np.require(soft, precision, ["C", "W"]), *map(_numpy, integers)]
 
 
-def _integers(array: Array, device: torch.device) -> Tensor:
-    import torch  # noqa: PLC0415
-
-    wide = torch.from_numpy(array.astype(np.int64)) if isinstance(array, np.ndarray) else array.long()
-    return wide.to(device)
-
-
-def _of_masks(sums: Tensor) -> NDArray[np.float64]:
-    """(C, K + 1) sums as (K, C) rows of numpy."""
-    rows: NDArray[np.float64] = sums[:, 1:].T.cpu().numpy()
-    return np.ascontiguousarray(rows)
+def _numpy(array: Array) -> NDArray[Any]:
+    if isinstance(array, np.ndarray):
+        return array
+    here = array.detach().cpu()
+    return np.asarray(here.float() if here.is_floating_point() and here.dtype.itemsize < 4 else here)

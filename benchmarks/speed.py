@@ -52,15 +52,21 @@ class Line(NamedTuple):
 def loop_acquisition(
     soft: NDArray[np.float32], ids: NDArray[np.uint16], labels: NDArray[np.uint8], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The same acquisition as published: one call of scipy's `cosine` for every pixel of every mask."""
+    """The same acquisition pixel by pixel, the plain published way.
+
+    Every pixel of every mask is read where it lies in the (C, H, W) array, without copying a mask's pixels together
+    beforehand, and compared by one call of scipy's `cosine`. Argmax and the representatives are found by whole arrays.
+    """
     scores = np.zeros(int(ids.max()) + 1)
+    argmax = soft.argmax(0)
     for mask in range(1, len(scores)):
         inside = ids == mask
-        pixels, held = soft[:, inside].T, labels[inside]
-        argmax = pixels.argmax(1)
-        representative = pixels[argmax == np.bincount(argmax).argmax()].mean(0, dtype=np.float64)
-        for pixel, label in zip(pixels, held, strict=True):
-            scores[mask] += (1 - cosine(pixel, representative)) * weights[label] * (1 - pixel[label])
+        dominant = np.bincount(argmax[inside]).argmax()
+        representative = soft[:, inside & (argmax == dominant)].mean(1, dtype=np.float64)
+        for y, x in np.argwhere(inside):
+            label = labels[y, x]
+            similarity = 1 - cosine(soft[:, y, x], representative)
+            scores[mask] += similarity * weights[label] * (1 - soft[label, y, x])
     return scores
 
 

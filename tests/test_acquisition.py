@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import cosine
 
-from a2lc_backend import mask_sums
+from a2lc_backend import acquisition_cpu, acquisition_cuda, acquisition_kernels
 from a2lc_backend.acquisition import (
     acquisition_rows,
     adaptive_class_weights,
@@ -121,15 +127,38 @@ def test_mask_acquisition_is_the_equation_pixel_by_pixel(
         np.testing.assert_allclose(rows[: len(alike) - 1, label], alike[1:], rtol=1e-5, atol=1e-12)
 
 
-def test_an_image_read_in_many_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bands", [1, 200])
+def test_an_image_read_in_other_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch, bands: int) -> None:
     soft = random_soft_labels(4, 70, 30, seed=3)
     ids = grid_masks(5, 3, cell=14).mask_ids[:, :30]
     labels = label_map(ids, np.arange(15) % 4)
     whole = mask_acquisition(soft, ids, labels, np.ones(4))
-    monkeypatch.setattr(mask_sums, "CPU_PIXELS", 1)
-    threads = torch.get_num_threads()
+    monkeypatch.setattr(acquisition_cpu, "BANDS", bands)
     np.testing.assert_allclose(mask_acquisition(soft, ids, labels, np.ones(4)), whole, rtol=1e-6)
-    assert torch.get_num_threads() == threads
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    classes=st.integers(1, 5),
+    masks=st.sampled_from([1, 3, 300]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_the_equations_for_a_gpu_are_the_same(classes: int, masks: int, dtype: type, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    soft = random_soft_labels(classes, 24, 16, seed=seed).astype(dtype)
+    soft[:, random.random((24, 16)) < 0.3] = random.integers(2) / classes
+    ids = random.integers(0, masks + 1, (24, 16)).astype(np.uint16)
+    ids[0, 0] = masks
+    labels = random.choice([*range(classes), IGNORE], ids.shape).astype(np.uint8)
+    weights = random.random(classes)
+    there, there_ids, there_labels = acquisition_cuda.place(torch.from_numpy(soft), ids, labels)
+    found = acquisition_cuda.mask_acquisition(there, there_ids, there_labels, weights, IGNORE, masks)[1:]
+    expected = mask_acquisition(soft, ids, labels, weights)[1:]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-12)
+    parts = acquisition_cuda.acquisition_rows(there, there_ids, masks)
+    for part, expected_part in zip(parts, acquisition_rows(soft, ids, masks), strict=True):
+        np.testing.assert_allclose(part[1:], expected_part, rtol=1e-5, atol=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA here")
@@ -139,6 +168,16 @@ def test_a_gpu_finds_the_same() -> None:
     found = acquisition_rows(torch.from_numpy(soft).cuda(), ids, 15)
     for part, expected in zip(found, acquisition_rows(soft, ids, 15), strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-5)
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "__pycache__").touch()  # not a folder, as little as the home below
+    shutil.copy(acquisition_kernels.__file__, tmp_path)
+    program = "import numpy, acquisition_kernels as a; print(a._dot(numpy.ones(3), numpy.ones(3)))"
+    nowhere = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "PYTHONPATH": str(tmp_path)}
+    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, env=kept | nowhere, check=True, capture_output=True, text=True).stdout == "3.0\n"
 
 
 def test_almost_certain_pixels_keep_their_small_doubt() -> None:
@@ -151,6 +190,13 @@ def test_almost_certain_pixels_keep_their_small_doubt() -> None:
 def test_a_soft_label_of_zeros_is_like_no_other() -> None:
     soft = np.zeros((3, 8, 8), np.float32)
     assert not mask_acquisition(soft, np.ones((8, 8), int), np.zeros((8, 8), int), np.ones(3)).any()
+
+
+def test_a_soft_label_that_is_no_number_spoils_its_own_mask_only() -> None:
+    soft = random_soft_labels(3, 16, 16)
+    ids = np.repeat([1, 2], 8)[:, None].repeat(16, 1)
+    soft[:, 0, 0] = np.nan
+    np.testing.assert_array_equal(np.isnan(mask_acquisition(soft, ids, ids, np.ones(3))), [False, True, False])
 
 
 def test_arrays_that_may_not_be_written_are_read() -> None:

@@ -27,7 +27,7 @@ def empty_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
-    heavy = ("torch", "sklearn", "sqlalchemy", "label_studio_sdk")
+    heavy = ("torch", "numba", "sklearn", "sqlalchemy", "label_studio_sdk")
     code = f"import sys; from a2lc_backend import cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     fastest = 9.0
@@ -39,7 +39,8 @@ def test_help_is_quick_and_imports_no_torch() -> None:
 
 
 def test_the_web_process_imports_no_torch() -> None:
-    code = "import sys, a2lc_backend.app; print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
+    heavy = ("torch", "numba", "transformers", "sklearn")
+    code = f"import sys, a2lc_backend.app; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
