@@ -18,7 +18,7 @@ from a2lc_backend import __version__
 from a2lc_backend.jobs import ThreadJobs
 from a2lc_backend.label_studio import FOLLOWS
 from a2lc_backend.regions import LabelConfig, LabelConfigError, parse_label_config
-from a2lc_backend.rounds.report import round_report
+from a2lc_backend.rounds.report import NotThereError, round_report
 from a2lc_backend.service import Service, TaskRequest
 
 _PROJECT = re.compile(r"(\d+)(\.\d+)?")
@@ -232,7 +232,7 @@ def _add_proposals(app: FastAPI, service: Service) -> None:
 def _not_found() -> Iterator[None]:
     try:
         yield
-    except LookupError as error:
+    except NotThereError as error:
         raise HTTPException(404, str(error)) from error
 
 

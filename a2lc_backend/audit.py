@@ -20,7 +20,6 @@ from scipy import stats
 
 from a2lc_backend.masks import IGNORE
 
-Purpose = Literal["deciding", "stating", "random"]
 Policy = Literal["gain", "precision", "manual"]
 
 LEVEL = 0.95
@@ -126,8 +125,7 @@ def decide(evidence: Sequence[Evidence], policy: Policy, target: float) -> tuple
     """Choose the strata whose proposals are applied.
 
     `gain` and `manual` hold a seconded stratum back where a gain is improbable, and release another where a gain is
-    probable. `precision` takes the strata from the most trusted down as long as the lower bound of the share right,
-    pooled over those taken, reaches the target.
+    probable. `precision` takes a stratum where the lower bound of its own share right reaches the target.
 
     Args:
         evidence: of each of `STRATA`.
@@ -137,17 +135,12 @@ def decide(evidence: Sequence[Evidence], policy: Policy, target: float) -> tuple
     Returns:
         One bool a stratum.
     """
-    if policy != "precision":
-        return tuple(
-            found.gain_probability >= (HARM if stratum.seconded else RELEASE)
-            for stratum, found in zip(STRATA, evidence, strict=True)
-        )
-    taken, pooled = [False] * len(STRATA), Evidence()
-    for index in reversed(range(len(STRATA))):
-        pooled = pooled + evidence[index]
-        if pooled.least_right >= target:
-            taken[index:] = [True] * (len(STRATA) - index)
-    return tuple(taken)
+    if policy == "precision":
+        return tuple(found.least_right >= target for found in evidence)
+    return tuple(
+        found.gain_probability >= (HARM if stratum.seconded else RELEASE)
+        for stratum, found in zip(STRATA, evidence, strict=True)
+    )
 
 
 # Drawing

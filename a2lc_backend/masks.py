@@ -16,6 +16,9 @@ IGNORE = 255
 
 MAX_MASKS = np.iinfo(np.uint16).max
 
+Purpose = Literal["deciding", "stating", "random"]
+"""What a mask was drawn into a queue for; see `audit`."""
+
 Source = Literal["foundation", "imported", "human", "corrector"]
 """Where a pseudo-label comes from."""
 

@@ -24,7 +24,7 @@ from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
-from a2lc_backend.rounds.report import GroupReport, ProposalReport, group_reports, proposal_reports
+from a2lc_backend.rounds.report import GroupReport, NotThereError, ProposalReport, group_reports, proposal_reports
 from a2lc_backend.rounds.runner import LOCK_SECONDS, RoundBusyError, run_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
@@ -186,16 +186,16 @@ class Service:
         """Let the rounds from the next on apply a group of proposals, where the policy is `manual`; or no longer.
 
         Raises:
-            LookupError: for an unknown project or class.
+            NotThereError: for an unknown project or class.
         """
         project = self.ledger.project(project_id)
         if project is None:
-            raise LookupError(f"project {project_id} is not known; start its first round")
+            raise NotThereError(f"project {project_id} is not known; start its first round")
         ids = {name: index for index, name in enumerate(project.classes)} | {"none": IGNORE}
         unknown = [name for name in (before, after) if name not in ids]
         if unknown or after == "none":
             known = ", ".join(project.classes)
-            raise LookupError(f"project {project_id} has no class {(unknown or ['none'])[0]!r}; choose from {known}")
+            raise NotThereError(f"project {project_id} has no class {(unknown or ['none'])[0]!r}; choose from {known}")
         self.ledger.approve(project_id, ids[before], ids[after], approved)
 
     # Predictions on demand

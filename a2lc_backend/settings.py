@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -55,6 +55,14 @@ class ProjectSettings(BaseModel):
     repeats: bool = False
     whole_image: bool = False
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _policy_fits_corrector(self) -> ProjectSettings:
+        if self.policy != "gain" and self.corrector == "paper":
+            raise ValueError(
+                f"the policy {self.policy} needs the corrector boosted: what the paper's corrector once applied stays"
+            )
+        return self
 
 
 class Settings(BaseSettings):

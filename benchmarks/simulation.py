@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from a2lc_backend.audit import (
     STRATA,
     Evidence,
-    Purpose,
     Statement,
     Survey,
     decide,
@@ -30,7 +29,7 @@ from a2lc_backend.audit import (
 from a2lc_backend.bench.oracle import OraclePlatform, image_truth
 from a2lc_backend.bench.world import load_world
 from a2lc_backend.correction import Corrector, LabelProposals, MaskTable, make_corrector
-from a2lc_backend.masks import IGNORE
+from a2lc_backend.masks import IGNORE, Purpose
 from a2lc_backend.metrics import mean_iou
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.rounds.context import Context
@@ -53,7 +52,7 @@ class MaskPool:
         rows: (N, C) float64 acquisition rows.
         dominant: (N,) int64.
         first: (N,) int64 first labels.
-        truth: (N,) int64 commonest true class, `IGNORE` where there is none.
+        truth: (N,) int64 commonest true class, which is what an annotator says.
         areas: (N,) int64 pixels.
         pixels: (N, C) int64 pixels of each true class.
         outside: (I, C) int64 pixels of each true class that lie in no mask of an image.
@@ -70,15 +69,13 @@ class MaskPool:
     pixels: NDArray[np.int64]
     outside: NDArray[np.int64]
 
-    @property
-    def answers(self) -> NDArray[np.int64]:
-        """(N,) what an annotator says: the truth; a void mask keeps its label."""
-        return np.where(self.truth == IGNORE, self.first, self.truth)
-
     def part(self, share: float, seed: int) -> MaskPool:
         """A random share of the images."""
         count = len(self.outside)
-        kept = np.sort(np.random.default_rng(seed).choice(count, round(share * count), replace=False))
+        return self.select(np.sort(np.random.default_rng(seed).choice(count, round(share * count), replace=False)))
+
+    def select(self, kept: NDArray[np.int64]) -> MaskPool:
+        """Some images, by ascending number."""
         rows = np.isin(self.images, kept)
         arrays = {item.name: getattr(self, item.name)[rows] for item in fields(self) if item.name != "outside"}
         return MaskPool(**(arrays | {"images": np.searchsorted(kept, arrays["images"]), "outside": self.outside[kept]}))
@@ -94,14 +91,16 @@ class MaskPool:
 
 
 def load_pool(world: Path, cache: Path) -> MaskPool:
-    """Round 0 of a world folder, run once and kept in a file."""
+    """Round 0 of a world folder, run once and kept in a file; masks whose truth is void are left out."""
     if not cache.is_file():
         cache.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
             arrays = _round_zero(world, Path(scratch))
         np.savez(cache, **arrays)
     with np.load(cache) as file:
-        return MaskPool(**{item.name: file[item.name] for item in fields(MaskPool)})
+        known = file["truth"] != IGNORE
+        arrays = {item.name: file[item.name] for item in fields(MaskPool)}
+        return MaskPool(**{name: array if name == "outside" else array[known] for name, array in arrays.items()})
 
 
 @dataclass
@@ -181,8 +180,8 @@ class Simulation:
         corrector = self.corrector or make_corrector(settings.corrector)
         held = pool.first.copy()
         for number in range(self.rounds + 1):
-            given = np.where(human, pool.answers, IGNORE)
-            base = np.where(human, pool.answers, pool.first)
+            given = np.where(human, pool.truth, IGNORE)
+            base = np.where(human, pool.truth, pool.first)
             proposals = LabelProposals.none(base, "")
             if human.any():
                 table = MaskTable(pool.features, pool.soft_labels, pool.first, held, given, fresh)
@@ -213,17 +212,15 @@ class Simulation:
             fresh[queue.masks] = True
             human = human | fresh
 
-    def _evidence(self, asked: _Asked, masks: NDArray[np.int64], after: NDArray[np.int64]) -> Evidence:
-        return Evidence.count(self.pool.first[masks], after[masks], self.pool.answers[masks])
+    def _evidence(self, masks: NDArray[np.int64], after: NDArray[np.int64]) -> Evidence:
+        return Evidence.count(self.pool.first[masks], after[masks], self.pool.truth[masks])
 
     def _deciding(self) -> tuple[Evidence, ...]:
         found = [Evidence()] * len(STRATA)
         for asked in self.asked:
             masks = asked.sample("deciding")
             for index in range(len(STRATA)):
-                found[index] = found[index] + self._evidence(
-                    asked, masks[asked.strata[masks] == index], asked.proposals
-                )
+                found[index] = found[index] + self._evidence(masks[asked.strata[masks] == index], asked.proposals)
         return tuple(found)
 
     def _approved(self, proposals: LabelProposals) -> NDArray[np.bool_]:
@@ -232,7 +229,7 @@ class Simulation:
         for asked in self.asked:
             for mask in asked.sample("deciding"):
                 pair = (int(pool.first[mask]), int(asked.proposals[mask]))
-                answer = int(pool.answers[mask])
+                answer = int(pool.truth[mask])
                 gains[pair] = gains.get(pair, 0) + (answer == pair[1]) - (answer == pair[0])
         pairs = zip(proposals.base.tolist(), proposals.labels.tolist(), strict=True)
         return np.array([gains.get(pair, 0) > 0 for pair in pairs], np.bool_)
@@ -245,7 +242,7 @@ class Simulation:
         queue: NDArray[np.int64],
         decision: tuple[tuple[bool, ...], Evidence],
     ) -> Step:
-        answers = self.pool.answers
+        answers = self.pool.truth
         wrong = held != answers
         step = Step(
             self.pool.data_miou(held), int(automatic.sum()), int((automatic & ~wrong).sum()),
@@ -254,7 +251,7 @@ class Simulation:
         )  # fmt: skip
         if not self.asked:
             return step
-        stating = [self._evidence(asked, asked.sample("stating"), asked.held) for asked in self.asked]
+        stating = [self._evidence(asked.sample("stating"), asked.held) for asked in self.asked]
         step.statement = Statement.of(stating[-1])
         step.pooled = Statement.of(sum(stating, Evidence()))
         surveys = []
@@ -276,7 +273,7 @@ class Simulation:
         hits, answered = 0, 0
         if alike and self.asked:
             last = self.asked[-1]
-            hits, answered = int((last.held != self.pool.answers)[last.masks].sum()), len(last.masks)
+            hits, answered = int((last.held != self.pool.truth)[last.masks].sum()), len(last.masks)
         found = next_fixes(hits, answered, len(queue), share)
         return found.value, found.low, found.high
 

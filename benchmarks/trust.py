@@ -65,10 +65,10 @@ def repeat(pool: MaskPool, share: float, budget: int, settings: dict[str, Any], 
             said = step.statement
             check("right after, a round", said.after.low, said.after.high, before.right / before.applied)
             check("right before, a round", said.before.low, said.before.high, before.broken / before.applied)
-        if before.applied and step.decided.audited:
+        if step.applied and step.decided.audited:
             interval = share_interval(step.decided.right, step.decided.audited)
             # What would be stated if the answers that decided were used again.
-            check("right after, from the deciding answers", interval.low, interval.high, before.right / before.applied)
+            check("right after, from the deciding answers", interval.low, interval.high, step.right / step.applied)
         if step.still is not None:
             check("still wrong", step.still[1], step.still[2], step.wrong)
         if step.expected is not None:

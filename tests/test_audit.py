@@ -57,10 +57,12 @@ def test_gain_holds_back_what_breaks_and_releases_what_mends() -> None:
     assert decide(found, "gain", 0.9) == (False, False, True, True, True, False)
 
 
-def test_precision_takes_strata_from_the_top_while_the_bound_holds() -> None:
+def test_precision_takes_a_stratum_where_its_own_bound_holds() -> None:
     found = evidence(s5=Evidence(40, 40, 0), s4=Evidence(20, 19, 1), s3=Evidence(20, 5, 8))
-    assert decide(found, "precision", 0.9) == (False, False, False, False, True, True)
+    assert decide(found, "precision", 0.9) == (False, False, False, False, False, True)
+    assert decide(found, "precision", 0.75) == (False, False, False, False, True, True)
     assert decide(found, "precision", 0.97) == (False,) * 6
+    assert decide(evidence(s5=Evidence(60, 60, 0)), "precision", 0.9) == (False,) * 5 + (True,)
     assert decide(evidence(s5=Evidence(28, 28, 0)), "precision", 0.9) == (False,) * 6  # 28 of 28: above 0.899
 
 

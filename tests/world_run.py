@@ -37,7 +37,9 @@ class Run:
         self.workspace = Workspace(Artifacts(f"file://{self.folder / 'artifacts'}"), 1)
 
     def begin(self, proposals: str = "world") -> Context:
-        record = self.ledger.begin_round(1, self.settings.budget)
+        return self.context(self.ledger.begin_round(1, self.settings.budget), proposals)
+
+    def context(self, record: Round, proposals: str = "world") -> Context:
         return Context(
             record, self.settings, self.ledger, self.workspace, self.platform,
             make_proposals(proposals, world=self.world.root, superpixels=12),

@@ -38,6 +38,9 @@ from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings
 from a2lc_backend.store import Artifacts, Ledger, Phase
 
+_FORMAT = 2
+"""Of what a run's files hold; runs of another format are not read."""
+
 _OWNER = "bench"
 """One name for every process, so that a run which was killed need not wait for its lock to go stale."""
 
@@ -161,8 +164,8 @@ class _Run:
     def _claim(self) -> str:
         """Hash of all that decides the run; the folder must be empty or hold this very run."""
         about = {
-            **self._settings.model_dump(), "rounds": self._rounds, "one_pixel": self._method.one_pixel,
-            **self._ground.about(),
+            "format": _FORMAT, **self._settings.model_dump(), "rounds": self._rounds,
+            "one_pixel": self._method.one_pixel, **self._ground.about(),
         }  # fmt: skip
         path = self._folder / "run.json"
         found = read_json(path)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    import httpx
+
     from a2lc_backend.settings import Settings
 
 ProjectOption = Annotated[int, typer.Option("--project", "-p", help="Id of the project in Label Studio.")]
@@ -29,7 +31,7 @@ def read_settings() -> Settings:
 
 
 def ask_backend(settings: Settings, path: str, **query: Any) -> Any:
-    """What the running backend answers; None if none runs at A2LC_URL, or it knows no such thing.
+    """What the running backend answers; None if none runs at A2LC_URL. Ends the command where it refuses.
 
     Args:
         settings: where the backend runs.
@@ -40,7 +42,19 @@ def ask_backend(settings: Settings, path: str, **query: Any) -> Any:
 
     given = {name: value for name, value in query.items() if value is not None}
     try:
-        reply = httpx.get(f"{settings.own_url}/api/projects/{path}", params=given, timeout=10)
-    except httpx.HTTPError:
+        reply = httpx.get(f"{settings.own_url}/api/projects/{path}", params=given, timeout=60)
+    except httpx.ConnectError:
         return None
-    return reply.json() if reply.status_code == 200 else None
+    except httpx.HTTPError as error:
+        fail(f"the backend at {settings.own_url} does not answer ({error}); look at its log, then try again")
+    if reply.status_code != 200:
+        fail(detail_of(reply))
+    return reply.json()
+
+
+def detail_of(reply: httpx.Response) -> str:
+    """Why the backend refused."""
+    try:
+        return str(reply.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the backend answered {reply.status_code}; look at its log"

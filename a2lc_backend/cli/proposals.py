@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings
+from a2lc_backend.cli.common import ProjectOption, ask_backend, detail_of, fail, read_settings
 
 if TYPE_CHECKING:
     from a2lc_backend.service import Service
@@ -67,7 +67,7 @@ def list_masks(
 def approve(project: ProjectOption, before: FromOption, after: ToOption) -> None:
     """Let the rounds from the next on apply a group, where the policy is `manual`."""
     _approve(project, before, after, approved=True)
-    typer.echo(f"{before} → {after}: approved; the next round applies it where audits speak for it")
+    typer.echo(f"{before} → {after}: approved; under `manual` the next round applies what audits do not hold back")
 
 
 @proposals_app.command("withdraw")
@@ -106,21 +106,24 @@ def _approve(project: int, before: str, after: str, approved: bool) -> None:
     address = f"{settings.own_url}/api/projects/{project}/proposals/approval"
     try:
         reply = httpx.put(address, json={"before": before, "after": after, "approved": approved}, timeout=10)
-    except httpx.HTTPError:
+    except httpx.ConnectError:
         _here(settings, lambda service: service.approve(project, before, after, approved))
         return
+    except httpx.HTTPError as error:
+        fail(f"the backend at {settings.own_url} does not answer ({error}); look at its log, then try again")
     if reply.status_code != 200:
-        fail(str(reply.json().get("detail", reply.text)))
+        fail(detail_of(reply))
 
 
 def _here(settings: Settings, read: Callable[[Service], Found]) -> Found:
     """Ask the store of this machine, where no backend runs."""
+    from a2lc_backend.rounds.report import NotThereError  # noqa: PLC0415
     from a2lc_backend.service import Service  # noqa: PLC0415
 
     service = Service(settings)
     try:
         return read(service)
-    except LookupError as error:
+    except NotThereError as error:
         fail(str(error))
     finally:
         service.close()

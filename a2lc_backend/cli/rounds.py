@@ -140,13 +140,13 @@ def _rounds(settings: Settings, project: int) -> list[Round]:
 
 
 def _show(console: Console, settings: Settings, project: int, number: int) -> None:
-    from a2lc_backend.rounds.report import report_from_json, round_report  # noqa: PLC0415
+    from a2lc_backend.rounds.report import NotThereError, report_from_json, round_report  # noqa: PLC0415
     from a2lc_backend.store import Ledger  # noqa: PLC0415
 
     answer = ask_backend(settings, f"{project}/rounds/{number}")
     try:
         report = report_from_json(answer) if answer else round_report(Ledger(settings.ledger_url), project, number)
-    except LookupError as error:
+    except NotThereError as error:
         fail(str(error))
     _print_report(console, report)
     if report.round.status == "done":

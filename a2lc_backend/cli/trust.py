@@ -33,12 +33,17 @@ def _print_statements(console: Console, report: RoundReport) -> None:
         stated = Statement.of(Evidence(result.audited, result.right, result.broken))
         table.add_row(
             "all rounds" if result.about < 0 else f"round {result.about}",
-            str(result.applied),
+            str(result.applied) if result.about >= 0 else "",
             f"{result.audited} of {result.drawn}",
             _share(result.right, result.audited, stated.after),
             _share(result.broken, result.audited, stated.before),
         )
     console.print(table)
+    if pooled.audited < pooled.drawn:
+        console.print(
+            "  Not every audited mask is answered: the shares hold for the images that people have come to.",
+            style="yellow",
+        )
 
 
 def _print_strata(console: Console, report: RoundReport) -> None:
@@ -69,7 +74,7 @@ def _print_estimates(console: Console, report: RoundReport) -> None:
         )
     if fixes is not None:
         console.print(
-            f"  the {queued:.0f} queries now waiting should mend about {fixes.value:.0f} masks "
+            f"  its {queued:.0f} queries should mend about {fixes.value:.0f} masks "
             f"(95 %: {fixes.low:.0f} to {fixes.high:.0f})"
         )
 

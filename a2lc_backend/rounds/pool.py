@@ -23,7 +23,8 @@ class Pool:
         states: (T,) the images.
         catalogs: (T,) their masks.
         human: (N,) int64 labels people agree on, `IGNORE` where there is none.
-        answered: (N,) int64 round that collected the label, −1 where there is none.
+        answered: (N,) int64 round that collected the label, or that the mask was deleted; −1 where nothing is settled.
+        first_answered: (N,) int64 round that collected the first word on the mask, −1 where nothing is settled.
         disputed: (N,) bool, people disagree.
         live: (N,) bool, the mask has pixels.
     """
@@ -32,6 +33,7 @@ class Pool:
     catalogs: tuple[Catalog, ...]
     human: NDArray[np.int64]
     answered: NDArray[np.int64]
+    first_answered: NDArray[np.int64]
     disputed: NDArray[np.bool_]
     live: NDArray[np.bool_]
 
@@ -67,18 +69,19 @@ def load_pool(context: Context, labels: Labels | None = None) -> Pool:
         states = tuple(TaskState(task_id, "", ready=True, mask_key=key) for task_id, key in fixed)
     catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
     said = verdicts(context.ledger.corrections(context.project_id))
-    human, answered, disputed = [], [], []
+    human, answered, first_answered, disputed = [], [], [], []
     for state, catalog in zip(states, catalogs, strict=True):
         for region_id in catalog.region_ids:
             verdict = said.get((state.task_id, region_id))
             settled = verdict is not None and not verdict.disputed
             human.append(verdict.label if verdict is not None and settled else IGNORE)
             answered.append(verdict.round if verdict is not None and settled else -1)
+            first_answered.append(verdict.first_round if verdict is not None and settled else -1)
             disputed.append(verdict is not None and verdict.disputed)
     areas = _join([catalog.areas for catalog in catalogs])
     return Pool(
-        states, catalogs, np.array(human, np.int64), np.array(answered, np.int64), np.array(disputed, bool),
-        areas > 0,
+        states, catalogs, np.array(human, np.int64), np.array(answered, np.int64),
+        np.array(first_answered, np.int64), np.array(disputed, bool), areas > 0,
     )  # fmt: skip
 
 

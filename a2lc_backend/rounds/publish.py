@@ -49,6 +49,8 @@ class RoundView:
     def prediction(self, task_id: int) -> Prediction:
         """What an image is shown with: queued regions first, by rank, then the least certain.
 
+        A queued region carries neither score nor proposal: nothing tells those that are audited from the others.
+
         Raises:
             KeyError: for an image that has no masks in this round.
         """
@@ -59,6 +61,7 @@ class RoundView:
         span = self.labels.span(place)
         labels, sources = self.labels.labels[span], self.labels.sources[span]
         proposals = self.labels.proposals[span]
+        held_back = proposals != labels
         certainty = self._certainty(
             task_id, self.labels.mask_keys[place], labels, self.labels.confidence[span], sources
         )
@@ -80,12 +83,12 @@ class RoundView:
                     region_id,
                     self._name(int(labels[index])),
                     masks.mask(index),
-                    score=round(float(certainty[index]), 4),
+                    score=None if query else round(float(certainty[index]), 4),
                     source=SOURCES[sources[index]],
                     round=self._number,
                     rank=query.rank if query else None,
                     note=self._note(query, place_in_image[region_id], len(queries)) if query else "",
-                    proposal=self._name(int(proposals[index])) if proposals[index] != labels[index] else None,
+                    proposal=self._name(int(proposals[index])) if held_back[index] and not query else None,
                     ring=masks.rings.get(region_id),
                 )
             )

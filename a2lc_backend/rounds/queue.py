@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.acquisition import adaptive_class_weights, doubtful_values, mask_values, rank_masks
-from a2lc_backend.audit import STRATA, Purpose, draw, draw_by_stratum, sample_size
-from a2lc_backend.masks import IGNORE
+from a2lc_backend.audit import STRATA, draw, draw_by_stratum, sample_size
+from a2lc_backend.masks import IGNORE, Purpose
 from a2lc_backend.settings import ProjectSettings
 
 SECONDED = np.array([*(stratum.seconded for stratum in STRATA), False])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
-from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue, expected_share
+from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue
 from a2lc_backend.rounds.trust import take_stock
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Scores
 from a2lc_backend.store import Audit, Query
@@ -36,7 +36,7 @@ def rank(context: Context, progress: Progress) -> None:
     queries = _queries(context, owners, labels, queue, guesses)
     context.ledger.save_queries(context.project_id, context.number, queries)
     context.ledger.save_audits(context.project_id, context.number, _audits(context, owners, pool, labels, queue))
-    trust = take_stock(context, pool, labels, len(queries), expected_share(table, queue.masks))
+    trust = take_stock(context, pool, labels, table, queue.masks)
     version = f"a2lc-r{context.number}-{_digest(labels, queries)}"
     current = context.ledger.round(context.project_id, context.number) or context.round
     context.ledger.save_round(replace(current, version=version, summary=trust))
@@ -78,7 +78,8 @@ def _queries(
             task_id=owners[index][0],
             region_id=owners[index][1],
             label=int(labels.labels[index]),
-            guess=int(guesses[index]),
+            # What is audited is asked without a hint: it would tempt people to agree with what they judge.
+            guess=IGNORE if int(index) in queue.samples else int(guesses[index]),
             acquisition=float(acquisition),
         )
         for rank, (index, acquisition) in enumerate(zip(queue.masks, queue.acquisition, strict=True), start=1)

@@ -124,6 +124,7 @@ class Verdict:
         label: class id, `IGNORE` for a mask that was deleted; meaningless while disputed.
         kind: of the latest decision.
         round: the round that collected it.
+        first_round: the round that collected the first word on the mask.
         disputed: no label has more than half of the voices, so the mask stays unresolved and is queued again.
         shape_key: artifact key of the edited pixels, empty if nobody edited them.
     """
@@ -133,6 +134,7 @@ class Verdict:
     round: int
     disputed: bool
     shape_key: str
+    first_round: int = 0
 
 
 def verdicts(corrections: Iterable[Correction]) -> dict[tuple[int, str], Verdict]:
@@ -148,9 +150,11 @@ def verdicts(corrections: Iterable[Correction]) -> dict[tuple[int, str], Verdict
         Verdicts in the order in which the masks were last spoken of.
     """
     latest: dict[tuple[int, str], dict[int, Correction]] = {}
+    first: dict[tuple[int, str], int] = {}
     for spoken in corrections:
         correction = spoken
         key = (correction.task_id, correction.region_id)
+        first[key] = min(first.get(key, correction.round), correction.round)
         by_person = latest.pop(key, {})
         before = by_person.pop(correction.annotator, None)
         if before is not None and before.shape_key and correction.kind == "label":
@@ -158,10 +162,10 @@ def verdicts(corrections: Iterable[Correction]) -> dict[tuple[int, str], Verdict
             correction = replace(correction, kind=before.kind, shape_key=before.shape_key)
         by_person[correction.annotator] = correction
         latest[key] = by_person  # the mask spoken of last comes last
-    return {key: _join(by_person) for key, by_person in latest.items()}
+    return {key: _join(by_person, first[key]) for key, by_person in latest.items()}
 
 
-def _join(by_person: Mapping[int, Correction]) -> Verdict:
+def _join(by_person: Mapping[int, Correction], first_round: int) -> Verdict:
     answers = list(by_person.values())
     label, votes = Counter(answer.label for answer in answers).most_common(1)[0]
     last = [answer for answer in answers if answer.label == label][-1]
@@ -172,6 +176,7 @@ def _join(by_person: Mapping[int, Correction]) -> Verdict:
         max(answer.round for answer in answers),
         2 * votes <= len(answers),
         shapes[-1] if shapes else "",
+        first_round,
     )
 
 

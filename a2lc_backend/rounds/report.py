@@ -13,6 +13,10 @@ from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.store import AuditResult, AutoCorrection, Ledger, Phase, Problem, Round, StratumDecision
 
 
+class NotThereError(LookupError):
+    """There is no such project, round, class or proposal; the message names what there is."""
+
+
 @dataclass(frozen=True)
 class RoundReport:
     """A round with its phases and problems, and why its labels can be trusted.
@@ -45,7 +49,7 @@ def round_report(ledger: Ledger, project_id: int, number: int) -> RoundReport:
     """Read a round's report from the ledger.
 
     Raises:
-        LookupError: if there is no such round.
+        NotThereError: if there is no such round.
     """
     found = find_round(ledger, project_id, number)
     project = ledger.project(project_id)
@@ -76,12 +80,12 @@ def find_round(ledger: Ledger, project_id: int, number: int | None) -> Round:
     """A round of a project; the last finished one if no number is given.
 
     Raises:
-        LookupError: if there is no such round.
+        NotThereError: if there is no such round.
     """
     found = ledger.last_done(project_id) if number is None else ledger.round(project_id, number)
     if found is None:
         which = "finished round" if number is None else f"round {number}"
-        raise LookupError(f"project {project_id} has no {which}; `a2lc rounds list` shows those it has")
+        raise NotThereError(f"project {project_id} has no {which}; `a2lc rounds list` shows those it has")
     return found
 
 
@@ -110,7 +114,7 @@ def group_reports(ledger: Ledger, project_id: int, number: int | None = None) ->
     """The proposals of a round by class, the largest group first; of the last finished round if none is named.
 
     Raises:
-        LookupError: if there is no such round.
+        NotThereError: if there is no such round.
     """
     record, project = find_round(ledger, project_id, number), ledger.project(project_id)
     names, approved = project.classes if project else (), ledger.approvals(project_id)
@@ -152,10 +156,13 @@ def proposal_reports(
     """Every proposal of a round, applied or held back, image by image.
 
     Raises:
-        LookupError: if there is no such round.
+        NotThereError: if there is no such round.
     """
     record, project = find_round(ledger, project_id, number), ledger.project(project_id)
-    names, labels = project.classes if project else (), workspace.labels(record.number)
+    names = project.classes if project else ()
+    if not workspace.has_labels(record.number):
+        raise NotThereError(f"round {record.number} of project {project_id} has proposed nothing yet; wait for its end")
+    labels = workspace.labels(record.number)
     for place, task_id in enumerate(labels.task_ids.tolist()):
         span = labels.span(place)
         proposed = np.flatnonzero(labels.strata[span] >= 0) + span.start

@@ -179,7 +179,6 @@ def _summarise(context: Context) -> None:
         "changed_by_people": len(changed),
         "changed_by_corrector": by_corrector,
         "changed_back": len(changes) - by_corrector,
-        "queued": len(ledger.queries(project_id, number)),
         "problems": len(ledger.problems(project_id, number)),
     }
     ledger.save_round(replace(current, summary=summary | current.summary))

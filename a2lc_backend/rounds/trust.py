@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from a2lc_backend.audit import STRATA, Estimate, Evidence, Survey, next_fixes, still_wrong
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.pool import Pool
+from a2lc_backend.rounds.queue import QueueTable, expected_share
 from a2lc_backend.rounds.reading import verdicts
-from a2lc_backend.rounds.workspace import SOURCES, Labels
-from a2lc_backend.store import Audit, AuditResult, Ledger
+from a2lc_backend.rounds.workspace import Labels
+from a2lc_backend.store import Audit, AuditResult, Ledger, Round
 
 Answers = Mapping[tuple[int, str], int]
 """The label people agree on, by task id and region id; `IGNORE` for a mask that was deleted."""
@@ -42,7 +44,9 @@ def evidence_by_stratum(audits: Iterable[Audit], answers: Answers) -> tuple[Evid
     )
 
 
-def take_stock(context: Context, pool: Pool, labels: Labels, queries: int, expected: float) -> dict[str, float]:
+def take_stock(
+    context: Context, pool: Pool, labels: Labels, table: QueueTable, queue: NDArray[np.int64]
+) -> dict[str, float]:
     """Count what the audits of the rounds before have found, and estimate what is left to do.
 
     Writes the results of the stating audits into the ledger.
@@ -51,47 +55,34 @@ def take_stock(context: Context, pool: Pool, labels: Labels, queries: int, expec
         context: of the round.
         pool: its masks.
         labels: of the round.
-        queries: masks in its queue.
-        expected: share of them that θ takes for wrong.
+        table: what ranking knows of them.
+        queue: (n,) int64, the masks queued.
 
     Returns:
-        Counts and estimates for the round's summary: `unanswered` and `automatic` masks, and where people have
-        answered, `still_wrong` and `next_fixes`, each with `_low` and `_high`.
+        For the round's summary: `queued` masks; `unanswered` masks that a sample may draw, and of those `automatic`
+        ones; from round 1 on `next_fixes`, and where a random sample was answered `still_wrong`, each with `_low` and
+        `_high`.
     """
     ledger, project_id, number = context.ledger, context.project_id, context.number
-    unanswered = (pool.human == IGNORE) & pool.live
-    automatic = int((unanswered & (labels.sources == SOURCES.index("corrector"))).sum())
-    counts = {"unanswered": float(unanswered.sum()), "automatic": float(automatic)}
+    open_masks = table.askable & table.unanswered & ~table.disputed
+    automatic = int((open_masks & table.automatic).sum())
+    counts = {"queued": len(queue), "unanswered": float(open_masks.sum()), "automatic": float(automatic)}
     answers, audits = settled_answers(ledger, project_id), ledger.audits(project_id)
-    wrong = (pool.human != IGNORE) & (pool.human != pool.first)
     results, surveys = [], []
     for record in ledger.rounds(project_id):
         if record.number >= number or "automatic" not in record.summary:
             continue
         drawn = [item for item in audits if item.round == record.number]
-        stating = [item for item in drawn if item.purpose == "stating"]
-        found = evidence_of(stating, answers)
-        applied = int(record.summary["automatic"])
-        if applied:
+        survey = _survey(context, pool, record, drawn, answers)
+        surveys.append(survey)
+        if survey.applied:
+            sampled = sum(item.purpose == "stating" for item in drawn)
+            found = survey.stating
             results.append(
                 AuditResult(
-                    number, record.number, applied, len(stating), found.audited, found.right, found.broken
+                    number, record.number, survey.applied, sampled, found.audited, found.right, found.broken
                 )
             )  # fmt: skip
-        looked = evidence_of((item for item in drawn if item.purpose == "random"), answers)
-        since = pool.live & (pool.answered > record.number)
-        rest = int(record.summary["unanswered"]) - applied
-        surveys.append(
-            Survey(
-                applied,
-                found,
-                rest,
-                looked.audited,
-                looked.audited - looked.right,
-                int((wrong & since).sum()),
-                int(since.sum()),
-            )
-        )
     if results:
         columns = ("applied", "drawn", "audited", "right", "broken")
         total = (sum(getattr(result, name) for result in results) for name in columns)
@@ -99,15 +90,48 @@ def take_stock(context: Context, pool: Pool, labels: Labels, queries: int, expec
     ledger.save_audit_results(project_id, number, results)
     if number == 0:
         return counts
-    alike = _ranked_alike(context, labels)
+    counts |= _spelled("still_wrong", still_wrong(surveys, automatic, int(open_masks.sum())))
+    hits, answered = _hit_rate(context, labels, answers)
+    return counts | _spelled("next_fixes", next_fixes(hits, answered, len(queue), expected_share(table, queue)))
+
+
+def _survey(context: Context, pool: Pool, record: Round, drawn: Sequence[Audit], answers: Answers) -> Survey:
+    """What the samples of an earlier round have found by now; a mask that people deleted counts as wrong."""
+    stating = evidence_of((item for item in drawn if item.purpose == "stating"), answers)
+    looked = evidence_of((item for item in drawn if item.purpose == "random"), answers)
+    since = _was_there(context, pool, record.number) & (pool.first_answered > record.number)
+    wrong = since & ((pool.human == IGNORE) | (pool.human != pool.first))
+    applied = int(record.summary["automatic"])
+    return Survey(
+        applied, stating, int(record.summary["unanswered"]) - applied, looked.audited, looked.audited - looked.right,
+        int(wrong.sum()), int(since.sum()),
+    )  # fmt: skip
+
+
+def _was_there(context: Context, pool: Pool, number: int) -> NDArray[np.bool_]:
+    """Masks that an earlier round knew, (N,) bool: images are added, and people draw masks."""
+    labels = context.workspace.labels(number)
+    known = np.zeros(len(pool.human), np.bool_)
+    for state, catalog, span in pool.spans():
+        place = labels.find(state.task_id)
+        if place is None:
+            continue
+        key = labels.mask_keys[place]
+        names = None if key == state.mask_key else set(context.workspace.catalog(key).region_ids)
+        known[span] = True if names is None else [name in names for name in catalog.region_ids]
+    return known
+
+
+def _hit_rate(context: Context, labels: Labels, answers: Answers) -> tuple[int, int]:
+    """Answers of the last queue that changed a label, and all of them; none where it was ranked in another way."""
+    if not _ranked_alike(context, labels):
+        return 0, 0
     asked = [
         (query.label, answers[query.task_id, query.region_id])
-        for query in ledger.queries(project_id, number - 1)
-        if alike and (query.task_id, query.region_id) in answers
+        for query in context.ledger.queries(context.project_id, context.number - 1)
+        if (query.task_id, query.region_id) in answers
     ]
-    hits = sum(held != answer for held, answer in asked)
-    counts |= _spelled("still_wrong", still_wrong(surveys, automatic, int(unanswered.sum())))
-    return counts | _spelled("next_fixes", next_fixes(hits, len(asked), queries, expected))
+    return sum(held != answer for held, answer in asked), len(asked)
 
 
 def _ranked_alike(context: Context, labels: Labels) -> bool:

@@ -214,7 +214,13 @@ class Workspace:
         arrays = {field.name: np.asarray(getattr(labels, field.name)) for field in fields(Labels)}
         self._artifacts.write_arrays(f"{self._root}/rounds/{number}/labels", arrays)
 
+    def has_labels(self, number: int) -> bool:
+        """Whether the labels of a round are stored."""
+        return self._artifacts.exists(f"{self._root}/rounds/{number}/labels")
+
     def labels(self, number: int) -> Labels:
         """The labels of a round."""
         arrays: dict[str, Any] = self._artifacts.read_arrays(f"{self._root}/rounds/{number}/labels")
+        if "strata" not in arrays:  # written before corrections were audited
+            arrays["strata"] = np.full(len(arrays["labels"]), -1, np.int64)
         return Labels(**(arrays | {"mask_keys": tuple(arrays["mask_keys"].tolist())}))

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from a2lc_backend.audit import Purpose
-from a2lc_backend.masks import IGNORE
+from a2lc_backend.masks import IGNORE, Purpose
 
 RoundStatus = Literal["running", "done", "failed"]
 PhaseStatus = Literal["running", "done", "failed"]
