@@ -139,9 +139,10 @@ def test_images_added_later_do_not_spoil_the_estimate(world: World, tmp_path: Pa
 
 
 def test_what_was_answered_is_counted_in_the_rounds_that_knew_it(audited: Run) -> None:
-    record = audited.ledger.round(1, 1)
+    record, last = audited.ledger.round(1, 1), audited.ledger.round(1, 3)
     assert record is not None
-    context = replace(audited.begin(), round=replace(record, number=3))
+    assert last is not None
+    context = audited.context(last)
     pool = load_pool(context, audited.workspace.labels(3))
     drawn = [item for item in audited.ledger.audits(1) if item.round == 1]
     survey = _survey(context, pool, record, drawn, settled_answers(audited.ledger, 1))
