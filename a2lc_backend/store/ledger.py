@@ -28,7 +28,8 @@ from a2lc_backend.store.records import (
     SeenAnnotation,
     TaskState,
 )
-from a2lc_backend.store.trust import TrustTables, chunks, replace_rows
+from a2lc_backend.store.rows import chunks, replace_rows
+from a2lc_backend.store.trust import TrustTables
 
 
 class Ledger(TrustTables):
@@ -232,7 +233,7 @@ class Ledger(TrustTables):
 
     def save_auto_corrections(self, project_id: int, number: int, corrections: Sequence[AutoCorrection]) -> None:
         """Replace a round's automatic corrections."""
-        self.replace_of_round(tables.auto_corrections, project_id, number, [asdict(item) for item in corrections])
+        self._replace_of_round(tables.auto_corrections, project_id, number, [asdict(item) for item in corrections])
 
     def auto_corrections(self, project_id: int, number: int) -> list[AutoCorrection]:
         """A round's automatic corrections."""
@@ -253,7 +254,7 @@ class Ledger(TrustTables):
 
     def save_queries(self, project_id: int, number: int, queries: Sequence[Query]) -> None:
         """Replace a round's queue."""
-        self.replace_of_round(tables.queries, project_id, number, [asdict(query) for query in queries])
+        self._replace_of_round(tables.queries, project_id, number, [asdict(query) for query in queries])
 
     def queries(self, project_id: int, number: int) -> list[Query]:
         """A round's queue, most valuable mask first."""

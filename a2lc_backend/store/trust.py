@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
-from sqlalchemy import Table, delete, insert, select
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy import delete, insert, select
 
 from a2lc_backend.store import tables
 from a2lc_backend.store.records import Audit, AuditResult, ProposalGroup, StratumDecision
+from a2lc_backend.store.rows import RoundTables
 
-_CHUNK = 500
 
-
-class TrustTables:
-    """Audits, decisions and approvals; `Ledger` is the whole.
-
-    Args:
-        engine: of the database.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+class TrustTables(RoundTables):
+    """Audits, decisions and approvals; `Ledger` is the whole."""
 
     def save_audits(self, project_id: int, number: int, audits: Sequence[Audit]) -> None:
         """Replace the masks that a round drew for its audits."""
-        self.replace_of_round(tables.audits, project_id, number, [asdict(item) for item in audits])
+        self._replace_of_round(tables.audits, project_id, number, [asdict(item) for item in audits])
 
     def audits(self, project_id: int) -> list[Audit]:
         """The masks that all rounds of a project drew, by round."""
@@ -44,8 +34,8 @@ class TrustTables:
         self, project_id: int, number: int, strata: Sequence[StratumDecision], groups: Sequence[ProposalGroup]
     ) -> None:
         """Replace what a round did with its proposals, by stratum and by class."""
-        self.replace_of_round(tables.strata, project_id, number, [asdict(item) for item in strata])
-        self.replace_of_round(tables.proposal_groups, project_id, number, [asdict(item) for item in groups])
+        self._replace_of_round(tables.strata, project_id, number, [asdict(item) for item in strata])
+        self._replace_of_round(tables.proposal_groups, project_id, number, [asdict(item) for item in groups])
 
     def strata(self, project_id: int, number: int) -> list[StratumDecision]:
         """What a round did with each stratum of its proposals."""
@@ -71,7 +61,7 @@ class TrustTables:
 
     def save_audit_results(self, project_id: int, number: int, results: Sequence[AuditResult]) -> None:
         """Replace what stating audits had found by a round."""
-        self.replace_of_round(tables.audit_results, project_id, number, [asdict(item) for item in results])
+        self._replace_of_round(tables.audit_results, project_id, number, [asdict(item) for item in results])
 
     def audit_results(self, project_id: int, number: int) -> list[AuditResult]:
         """What stating audits had found by a round; all rounds together come first."""
@@ -99,23 +89,3 @@ class TrustTables:
         with self._engine.connect() as db:
             rows = db.execute(select(table).where(table.c.project_id == project_id)).all()
         return frozenset((row.before, row.after) for row in rows)
-
-    def replace_of_round(self, table: Table, project_id: int, number: int, rows: list[dict[str, Any]]) -> None:
-        """Replace all rows that a round has in a table."""
-        with self._engine.begin() as db:
-            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
-            if rows:
-                db.execute(insert(table), [row | {"project_id": project_id} for row in rows])
-
-
-def replace_rows(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
-    """Insert rows in place of those with the same key."""
-    for chunk in chunks(rows):
-        for row in chunk:
-            db.execute(delete(table).where(*(table.c[name] == row[name] for name in key)))
-        db.execute(insert(table), chunk)
-
-
-def chunks(items: Sequence[Any]) -> Iterable[Any]:
-    """Parts of a sequence that fit into one statement."""
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
