@@ -36,6 +36,7 @@ RELEASE = 0.8
 
 _DRAWS = 20_000
 
+_LITTLE = 1e-9
 _DRIFT = 4.0
 _EXPECTED_WEIGHT = 10.0
 
@@ -282,7 +283,7 @@ def still_wrong(surveys: Sequence[Survey], applied: int, open_masks: int, seed: 
     A first label stays right or wrong whatever happens later, so the samples of all rounds say together how many first
     labels are wrong; those that people have answered since are known. What the corrector has applied today then mends
     as many as the stating samples say. Masks that were added since count as the others do. The interval comes from
-    draws of every share under Jeffreys priors.
+    draws of every share, at the ends that Clopper and Pearson give it.
 
     Args:
         surveys: of the rounds that were answered.
@@ -301,13 +302,20 @@ def still_wrong(surveys: Sequence[Survey], applied: int, open_masks: int, seed: 
     neither = stating.audited - stating.right - stating.broken
     right, broken, _ = random.dirichlet([stating.right + 0.5, stating.broken + 0.5, neither + 0.5], _DRAWS).T
     looked = sum(survey.looked for survey in used)
-    wrong = np.zeros(_DRAWS)
-    for survey in used:
-        share = random.beta(survey.wrong + 0.5, survey.looked - survey.wrong + 0.5, _DRAWS)
-        first = survey.rest * share + survey.applied * (1 - broken) - survey.known
-        grown = open_masks / max(survey.applied + survey.rest - survey.answered, 1)
-        wrong += first * grown * survey.looked / looked
-    return _estimate(np.clip(wrong - applied * (right - broken), 0, open_masks))
+
+    def draw_wrong(more_wrong: float, more_right: float) -> NDArray[np.float64]:
+        wrong = np.zeros(_DRAWS)
+        for survey in used:
+            share = random.beta(survey.wrong + more_wrong, survey.looked - survey.wrong + more_right, _DRAWS)
+            first = survey.rest * share + survey.applied * (1 - broken) - survey.known
+            grown = open_masks / max(survey.applied + survey.rest - survey.answered, 1)
+            wrong += first * grown * survey.looked / looked
+        return np.asarray(np.clip(wrong - applied * (right - broken), 0, open_masks), np.float64)
+
+    # Clopper and Pearson's ends of a share are quantiles of Beta(k, n − k + 1) and Beta(k + 1, n − k).
+    low = np.quantile(draw_wrong(_LITTLE, 1.0), (1 - LEVEL) / 2)
+    high = np.quantile(draw_wrong(1.0, _LITTLE), (1 + LEVEL) / 2)
+    return Estimate(float(draw_wrong(0.5, 0.5).mean()), float(low), float(high))
 
 
 def next_fixes(hits: int, answered: int, queries: int, expected: float, seed: int = 0) -> Estimate:
