@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import structlog
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.types.prediction import Prediction
 from numpy.typing import NDArray
@@ -31,6 +32,13 @@ def shared(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not there")
     return path
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """A command under test may set the log to a stream that ends with it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -197,7 +197,8 @@ def test_a_class_that_nobody_gives_is_never_proposed(tmp_path: Path) -> None:
         assert all(0 <= value <= 100 for value in report["methods"][name]["data_miou"][0])
         with ledger_of(tmp_path / "out", name) as ledger:
             proposed = {change.after for number in (1, 2) for change in ledger.auto_corrections(1, number)}
-        assert proposed == (set() if name == "mask" else {0, 1})
+        assert proposed <= {0, 1}
+        assert bool(proposed) == (name != "mask")
 
 
 def test_a_world_of_a_single_class_has_nothing_to_correct(tmp_path: Path) -> None:
