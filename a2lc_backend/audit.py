@@ -87,6 +87,16 @@ def stratify(
     return np.where(proposed, step + (len(_EDGES) - 1) * seconded, -1).astype(np.int64)
 
 
+def in_strata(strata: NDArray[np.int64], chosen: Sequence[bool]) -> NDArray[np.bool_]:
+    """Whether each mask lies in a chosen stratum, (N,) bool; one without a proposal lies in none.
+
+    Args:
+        strata: (N,) from `stratify`.
+        chosen: one bool for each of `STRATA`.
+    """
+    return np.array([*chosen, False], np.bool_)[strata]  # −1 finds the last
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the answers to a random sample of proposals say.

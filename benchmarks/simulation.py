@@ -22,11 +22,12 @@ from a2lc_backend.audit import (
     Statement,
     Survey,
     decide,
+    in_strata,
     next_fixes,
     still_wrong,
     stratify,
 )
-from a2lc_backend.bench.oracle import OraclePlatform, image_truth
+from a2lc_backend.bench.oracle import ImageTruth, OraclePlatform, image_truth
 from a2lc_backend.bench.world import load_world
 from a2lc_backend.correction import Corrector, LabelProposals, MaskTable, make_corrector
 from a2lc_backend.masks import IGNORE, Purpose
@@ -82,12 +83,8 @@ class MaskPool:
 
     def data_miou(self, labels: NDArray[np.int64]) -> float:
         """Data mIoU of labels (N,), in percent."""
-        classes = self.pixels.shape[1]
-        columns = np.where(labels == IGNORE, classes, labels)
-        confusion = np.zeros((classes + 1, classes), np.int64)
-        np.add.at(confusion, columns, self.pixels)
-        confusion[classes] += self.outside.sum(0)
-        return 100 * mean_iou(confusion.T)
+        pixels = np.concatenate([self.outside.sum(0, keepdims=True), self.pixels])
+        return 100 * mean_iou(ImageTruth((), self.first, pixels, self.truth).confusion(labels))
 
 
 def load_pool(world: Path, cache: Path) -> MaskPool:
@@ -190,7 +187,7 @@ class Simulation:
             evidence = self._deciding()
             taken = decide(evidence, settings.policy, settings.precision)
             decided = sum((found for found, use in zip(evidence, taken, strict=True) if use), Evidence())
-            ready = proposals.proposed & np.array([*taken, False])[strata]
+            ready = in_strata(strata, taken)
             if settings.policy == "manual":
                 ready &= self._approved(proposals)
             held = np.where(ready, proposals.labels, proposals.base)

@@ -21,8 +21,9 @@ from a2lc_backend.demo.servers import free_port
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.pool import load_pool
 from a2lc_backend.rounds.publish import RoundView
+from a2lc_backend.rounds.reading import settled, verdicts
 from a2lc_backend.rounds.report import find_round, group_reports, proposal_reports, round_report
-from a2lc_backend.rounds.trust import _survey, evidence_by_stratum, settled_answers
+from a2lc_backend.rounds.trust import _survey, evidence_by_stratum
 from a2lc_backend.rounds.workspace import SOURCES
 from a2lc_backend.service import Service
 from a2lc_backend.settings import ProjectSettings, Settings
@@ -107,7 +108,7 @@ def test_statements_count_the_answers_to_the_applied_labels(audited: Run) -> Non
 
 
 def test_decisions_follow_from_the_deciding_audits_alone(audited: Run) -> None:
-    answers = settled_answers(audited.ledger, 1)
+    answers = settled(verdicts(audited.ledger.corrections(1)))
     audits = [item for item in audited.ledger.audits(1) if item.round < 3]
     evidence = evidence_by_stratum(audits, answers)
     rows = audited.ledger.strata(1, 3)
@@ -134,7 +135,7 @@ def test_images_added_later_do_not_spoil_the_estimate(world: World, tmp_path: Pa
         held.update(
             {(task_id, name): int(label) for name, label in zip(names, labels.labels[labels.span(place)], strict=True)}
         )
-    answered = settled_answers(run.ledger, 1)
+    answered = settled(verdicts(run.ledger.corrections(1)))
     wrong = sum(truth[key] not in (IGNORE, label) for key, label in held.items() if key not in answered)
     found = round_report(run.ledger, 1, last.number).estimate("still_wrong")
     assert found is not None
@@ -149,11 +150,11 @@ def test_what_was_answered_is_counted_in_the_rounds_that_knew_it(audited: Run) -
     context = audited.context(last)
     pool = load_pool(context, audited.workspace.labels(3))
     drawn = [item for item in audited.ledger.audits(1) if item.round == 1]
-    survey = _survey(context, pool, record, drawn, settled_answers(audited.ledger, 1))
+    survey = _survey(context, pool, record, drawn, settled(verdicts(audited.ledger.corrections(1))))
     asked = [query for number in (1, 2) for query in audited.ledger.queries(1, number)]
     assert survey.answered == len({(query.task_id, query.region_id) for query in asked}) == 120
     assert survey.applied + survey.rest == record.summary["unanswered"]
-    answers, first = settled_answers(audited.ledger, 1), {}
+    answers, first = settled(verdicts(audited.ledger.corrections(1))), {}
     for state, catalog, _ in pool.spans():
         first.update(
             {

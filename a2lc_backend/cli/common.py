@@ -30,29 +30,31 @@ def read_settings() -> Settings:
         fail(str(error))
 
 
-def ask_backend(settings: Settings, path: str, **query: Any) -> Any:
+def ask_backend(settings: Settings, path: str, put: dict[str, Any] | None = None, **query: Any) -> Any:
     """What the running backend answers; None if none runs at A2LC_URL. Ends the command where it refuses.
 
     Args:
         settings: where the backend runs.
         path: below `/api/projects/`.
+        put: what to put there; it is read if None.
         query: parameters; those that are None are left out.
     """
     import httpx  # noqa: PLC0415
 
+    address = f"{settings.own_url}/api/projects/{path}"
     given = {name: value for name, value in query.items() if value is not None}
     try:
-        reply = httpx.get(f"{settings.own_url}/api/projects/{path}", params=given, timeout=60)
+        reply = httpx.request("GET" if put is None else "PUT", address, params=given, json=put, timeout=60)
     except httpx.ConnectError:
         return None
     except httpx.HTTPError as error:
         fail(f"the backend at {settings.own_url} does not answer ({error}); look at its log, then try again")
     if reply.status_code != 200:
-        fail(detail_of(reply))
+        fail(_detail_of(reply))
     return reply.json()
 
 
-def detail_of(reply: httpx.Response) -> str:
+def _detail_of(reply: httpx.Response) -> str:
     """Why the backend refused."""
     try:
         return str(reply.json()["detail"])

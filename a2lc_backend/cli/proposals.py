@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from a2lc_backend.cli.common import ProjectOption, ask_backend, detail_of, fail, read_settings
+from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings
 
 if TYPE_CHECKING:
     from a2lc_backend.service import Service
@@ -87,8 +87,8 @@ def _groups(settings: Settings, project: int, number: int | None) -> list[dict[s
 def _masks(
     settings: Settings, project: int, number: int | None, before: str, after: str, limit: int
 ) -> list[dict[str, Any]]:
-    wanted = {"round": number, "before": before, "after": after, "limit": limit}
-    answer = ask_backend(settings, f"{project}/proposals/masks", **wanted)
+    path = f"{project}/proposals/masks"
+    answer = ask_backend(settings, path, round=number, before=before, after=after, limit=limit)
     if answer is not None:
         return list(answer)
 
@@ -100,19 +100,10 @@ def _masks(
 
 
 def _approve(project: int, before: str, after: str, approved: bool) -> None:
-    import httpx  # noqa: PLC0415
-
     settings = read_settings()
-    address = f"{settings.own_url}/api/projects/{project}/proposals/approval"
-    try:
-        reply = httpx.put(address, json={"before": before, "after": after, "approved": approved}, timeout=10)
-    except httpx.ConnectError:
+    said = {"before": before, "after": after, "approved": approved}
+    if ask_backend(settings, f"{project}/proposals/approval", put=said) is None:
         _here(settings, lambda service: service.approve(project, before, after, approved))
-        return
-    except httpx.HTTPError as error:
-        fail(f"the backend at {settings.own_url} does not answer ({error}); look at its log, then try again")
-    if reply.status_code != 200:
-        fail(detail_of(reply))
 
 
 def _here(settings: Settings, read: Callable[[Service], Found]) -> Found:

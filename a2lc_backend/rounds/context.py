@@ -48,6 +48,10 @@ class Context:
         """Number of the round."""
         return self.round.number
 
+    def current(self) -> Round:
+        """The round as the ledger has it by now."""
+        return self.ledger.round(self.project_id, self.number) or self.round
+
     def project(self) -> Project:
         """The project as the ledger knows it."""
         project = self.ledger.project(self.project_id)

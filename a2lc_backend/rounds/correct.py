@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.audit import decide, stratify
+from a2lc_backend.audit import decide, in_strata, stratify
 from a2lc_backend.correction import LabelProposals, MaskTable, make_corrector
 from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
-from a2lc_backend.rounds.trust import evidence_by_stratum, settled_answers
+from a2lc_backend.rounds.trust import evidence_by_stratum
 from a2lc_backend.rounds.workspace import SOURCES, Labels
 from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision
 
@@ -36,7 +36,7 @@ def correct(context: Context, progress: Progress) -> None:
         proposals = make_corrector(context.settings.corrector).propose(table, classes, context.number, seed)
         result = _spread(proposals, scored, result)
     strata = stratify(result.proposed, result.margin, result.seconded)
-    applied = _apply(context, result, strata)
+    applied = _apply(context, pool, result, strata)
     labels = np.where(applied, result.labels, result.base)
     believed = np.nan_to_num(np.where(applied, result.belief, result.base_belief))
     imported = np.concatenate([np.full(len(catalog.region_ids), catalog.imported) for catalog in pool.catalogs])
@@ -66,12 +66,12 @@ def correct(context: Context, progress: Progress) -> None:
         context.note("correct", 0, f"nothing was corrected automatically: {result.note}")
 
 
-def _apply(context: Context, result: LabelProposals, strata: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _apply(context: Context, pool: Pool, result: LabelProposals, strata: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Choose the proposals that are applied, (N,) bool, and write down why."""
     ledger, project_id, number = context.ledger, context.project_id, context.number
-    evidence = evidence_by_stratum(ledger.audits(project_id), settled_answers(ledger, project_id))
+    evidence = evidence_by_stratum(ledger.audits(project_id), pool.answers)
     taken = decide(evidence, context.settings.policy, context.settings.precision)
-    ready = result.proposed & np.array([*taken, False])[strata]
+    ready = in_strata(strata, taken)
     pairs, group = np.unique(
         np.stack([result.base, result.labels], axis=1)[result.proposed], axis=0, return_inverse=True
     )

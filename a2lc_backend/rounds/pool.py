@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context
-from a2lc_backend.rounds.reading import verdicts
+from a2lc_backend.rounds.reading import settled, verdicts
 from a2lc_backend.rounds.workspace import Catalog, Labels
 from a2lc_backend.store import TaskState
+
+Answers = Mapping[tuple[int, str], int]
+"""The label people agree on, by task id and region id; `IGNORE` for a mask that was deleted."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Pool:
         first_answered: (N,) int64 round that collected the first word on the mask, −1 where nothing is settled.
         disputed: (N,) bool, people disagree.
         live: (N,) bool, the mask has pixels.
+        answers: what people agree on, also of masks that are no longer there.
     """
 
     states: tuple[TaskState, ...]
@@ -36,6 +40,7 @@ class Pool:
     first_answered: NDArray[np.int64]
     disputed: NDArray[np.bool_]
     live: NDArray[np.bool_]
+    answers: Answers
 
     @property
     def first(self) -> NDArray[np.int64]:
@@ -69,19 +74,19 @@ def load_pool(context: Context, labels: Labels | None = None) -> Pool:
         states = tuple(TaskState(task_id, "", ready=True, mask_key=key) for task_id, key in fixed)
     catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
     said = verdicts(context.ledger.corrections(context.project_id))
+    answers = settled(said)
     human, answered, first_answered, disputed = [], [], [], []
     for state, catalog in zip(states, catalogs, strict=True):
         for region_id in catalog.region_ids:
-            verdict = said.get((state.task_id, region_id))
-            settled = verdict is not None and not verdict.disputed
-            human.append(verdict.label if verdict is not None and settled else IGNORE)
-            answered.append(verdict.round if verdict is not None and settled else -1)
-            first_answered.append(verdict.first_round if verdict is not None and settled else -1)
-            disputed.append(verdict is not None and verdict.disputed)
+            key = (state.task_id, region_id)
+            human.append(answers.get(key, IGNORE))
+            answered.append(said[key].round if key in answers else -1)
+            first_answered.append(said[key].first_round if key in answers else -1)
+            disputed.append(key in said and key not in answers)
     areas = _join([catalog.areas for catalog in catalogs])
     return Pool(
         states, catalogs, np.array(human, np.int64), np.array(answered, np.int64),
-        np.array(first_answered, np.int64), np.array(disputed, bool), areas > 0,
+        np.array(first_answered, np.int64), np.array(disputed, bool), areas > 0, answers,
     )  # fmt: skip
 
 

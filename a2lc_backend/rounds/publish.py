@@ -125,7 +125,7 @@ class RoundView:
 def publish(context: Context, progress: Progress) -> None:
     """Write the round into the platform: one prediction a task, then the version, then the review queue."""
     view = RoundView(context.ledger, context.workspace, context.project_id, context.number)
-    version = (context.ledger.round(context.project_id, context.number) or context.round).version
+    version = context.current().version
     tasks = [int(task_id) for task_id in view.labels.task_ids]
     for problem in context.platform.publish(version, tasks, view.queued, view.prediction, progress):
         context.note("publish", problem.task_id, problem.message)

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.acquisition import adaptive_class_weights, doubtful_values, mask_values, rank_masks
-from a2lc_backend.audit import STRATA, draw, draw_by_stratum, sample_size
+from a2lc_backend.audit import STRATA, draw, draw_by_stratum, in_strata, sample_size
 from a2lc_backend.masks import IGNORE, Purpose
 from a2lc_backend.settings import ProjectSettings
-
-SECONDED = np.array([*(stratum.seconded for stratum in STRATA), False])
-"""By stratum; the last is what −1, no proposal, finds."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +119,9 @@ def _draw_samples(
     stating = draw(np.flatnonzero(askable & table.automatic), size, random)
     others = draw(np.flatnonzero(askable & ~table.automatic), int(settings.explore * budget), random)
     # Where certainty is asked for, the answers go to the proposals that may reach it.
-    hopeless = (settings.policy == "precision") & ~SECONDED[table.strata]
-    strata = np.where(hopeless, -1, table.strata)
+    strata = table.strata
+    if settings.policy == "precision":
+        strata = np.where(in_strata(strata, [stratum.seconded for stratum in STRATA]), strata, -1)
     taken = np.zeros(len(askable), np.bool_)
     taken[stating] = taken[others] = True
     deciding = draw_by_stratum(strata, np.flatnonzero(askable & ~taken), size, random)

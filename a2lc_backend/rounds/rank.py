@@ -38,8 +38,7 @@ def rank(context: Context, progress: Progress) -> None:
     context.ledger.save_audits(context.project_id, context.number, _audits(context, owners, pool, labels, queue))
     trust = take_stock(context, pool, labels, table, queue.masks)
     version = f"a2lc-r{context.number}-{_digest(labels, queries)}"
-    current = context.ledger.round(context.project_id, context.number) or context.round
-    context.ledger.save_round(replace(current, version=version, summary=trust))
+    context.ledger.save_round(replace(context.current(), version=version, summary=trust))
 
 
 def _scores(

@@ -165,6 +165,11 @@ def verdicts(corrections: Iterable[Correction]) -> dict[tuple[int, str], Verdict
     return {key: _join(by_person, first[key]) for key, by_person in latest.items()}
 
 
+def settled(found: Mapping[tuple[int, str], Verdict]) -> dict[tuple[int, str], int]:
+    """The label of every mask that people have answered and do not disagree about."""
+    return {key: verdict.label for key, verdict in found.items() if not verdict.disputed}
+
+
 def _join(by_person: Mapping[int, Correction], first_round: int) -> Verdict:
     answers = list(by_person.values())
     label, votes = Counter(answer.label for answer in answers).most_common(1)[0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from a2lc_backend.masks import Source
 from a2lc_backend.rounds.collect import collect
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.correct import correct
@@ -100,7 +100,7 @@ def run_round(
         ended.set()
         beat.join()
         ledger.release_lock(project_id, owner)
-    return ledger.round(project_id, number) or context.round
+    return context.current()
 
 
 def _run_phase(
@@ -168,8 +168,8 @@ def _summarise(context: Context) -> None:
         if item.round == number and item.changes
     }
     changes = ledger.auto_corrections(project_id, number)
-    by_corrector = sum(_source_of(context, labels, change) == "corrector" for change in changes)
-    current = ledger.round(project_id, number) or context.round
+    by_corrector = _count_by_corrector(context, labels, changes)
+    current = context.current()
     states = ledger.tasks(project_id)
     summary: dict[str, float] = {
         "tasks": len(states),
@@ -184,10 +184,14 @@ def _summarise(context: Context) -> None:
     ledger.save_round(replace(current, summary=summary | current.summary))
 
 
-def _source_of(context: Context, labels: Labels, change: AutoCorrection) -> Source:
-    """Who gave the label that a mask holds after a change."""
-    place = labels.find(change.task_id)
-    if place is None:
-        return "foundation"
-    names = context.workspace.catalog(labels.mask_keys[place]).region_ids
-    return SOURCES[int(labels.sources[labels.span(place)][names.index(change.region_id)])]
+def _count_by_corrector(context: Context, labels: Labels, changes: Sequence[AutoCorrection]) -> int:
+    """Changes, by task, whose mask now holds a label of the corrector; the others went back to a base label."""
+    count, corrector = 0, SOURCES.index("corrector")
+    for task_id, mine in groupby(changes, key=lambda change: change.task_id):
+        place = labels.find(task_id)
+        if place is None:
+            continue
+        names = context.workspace.catalog(labels.mask_keys[place]).region_ids
+        sources = dict(zip(names, labels.sources[labels.span(place)].tolist(), strict=True))
+        count += sum(sources[change.region_id] == corrector for change in mine)
+    return count

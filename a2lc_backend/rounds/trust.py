@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +10,10 @@ from numpy.typing import NDArray
 from a2lc_backend.audit import STRATA, Estimate, Evidence, Survey, next_fixes, still_wrong
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context
-from a2lc_backend.rounds.pool import Pool
+from a2lc_backend.rounds.pool import Answers, Pool
 from a2lc_backend.rounds.queue import QueueTable, expected_share
-from a2lc_backend.rounds.reading import verdicts
 from a2lc_backend.rounds.workspace import Labels
-from a2lc_backend.store import Audit, AuditResult, Ledger, Round
-
-Answers = Mapping[tuple[int, str], int]
-"""The label people agree on, by task id and region id; `IGNORE` for a mask that was deleted."""
-
-
-def settled_answers(ledger: Ledger, project_id: int) -> Answers:
-    """Every mask that people have answered and do not disagree about."""
-    found = verdicts(ledger.corrections(project_id))
-    return {key: verdict.label for key, verdict in found.items() if not verdict.disputed}
+from a2lc_backend.store import Audit, AuditResult, Round
 
 
 def evidence_of(audits: Iterable[Audit], answers: Answers) -> Evidence:
@@ -67,7 +57,7 @@ def take_stock(
     open_masks = table.askable & table.unanswered & ~table.disputed
     automatic = int((open_masks & table.automatic).sum())
     counts = {"queued": len(queue), "unanswered": float(open_masks.sum()), "automatic": float(automatic)}
-    answers, audits = settled_answers(ledger, project_id), ledger.audits(project_id)
+    answers, audits = pool.answers, ledger.audits(project_id)
     results, surveys = [], []
     for record in ledger.rounds(project_id):
         if record.number >= number or "automatic" not in record.summary:
