@@ -7,12 +7,12 @@ UV := .venv-uv/bin/uv
 BIN := .venv/bin
 LABEL_STUDIO := .venv-label-studio/bin/label-studio
 
-.PHONY: demo test bench bench-speed test-fast lint format lock screenshots clean
+.PHONY: demo test servers bench bench-speed test-fast lint format lock screenshots clean
 
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
 
-test: lint .venv-label-studio/.installed  ## Lint, types, unit tests and the loop in a real Label Studio
+test: lint .venv-label-studio/.installed servers  ## Lint, types, unit tests, and real servers: Label Studio, Redis, PostgreSQL
 	A2LC_TEST_LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest
 
 bench: .venv/.installed  ## Methods compared with an oracle annotator; DATA=world folder, OUT=folder
@@ -42,6 +42,10 @@ screenshots: .venv/.dev .venv-label-studio/.installed  ## The README's pictures,
 
 clean:  ## Remove the environments and caches
 	rm -rf .venv .venv-uv .venv-label-studio .cache .mypy_cache .ruff_cache .pytest_cache
+
+# The tests start their own Redis and PostgreSQL; where they are missing they come from the distribution.
+servers:
+	@./scripts/servers.sh
 
 # A virtual environment needs ensurepip, which some distributions leave out; uv itself needs only pip.
 $(UV):

@@ -11,15 +11,18 @@ from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, HTTPException, Query, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2lc_backend import __version__
-from a2lc_backend.jobs import ThreadJobs
+from a2lc_backend.figures import Figures
+from a2lc_backend.jobs import Jobs, NotPossibleError, NoWorkersError
 from a2lc_backend.label_studio import FOLLOWS
 from a2lc_backend.regions import LabelConfig, LabelConfigError, parse_label_config
+from a2lc_backend.rounds.heartbeat import RoundBusyError
 from a2lc_backend.rounds.report import NotThereError, round_report
 from a2lc_backend.service import Service, TaskRequest
+from a2lc_backend.store import ALIVE_SECONDS
 
 _PROJECT = re.compile(r"(\d+)(\.\d+)?")
 
@@ -57,49 +60,14 @@ class Approval(BaseModel):
     approved: bool = True
 
 
-class Metrics:
-    """Prometheus figures of the process; rounds and queues are read from the ledger when they are asked for."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._registry = CollectorRegistry()
-        self.requests = Counter("a2lc_requests_total", "Requests answered", ["endpoint"], registry=self._registry)
-        self.seconds = Histogram("a2lc_request_seconds", "Time to answer", ["endpoint"], registry=self._registry)
-        labels = ["project"]
-        self._rounds = Gauge("a2lc_rounds", "Rounds of a project", [*labels, "status"], registry=self._registry)
-        self._queue = Gauge("a2lc_queued_masks", "Masks in the review queue", labels, registry=self._registry)
-        self._human = Gauge("a2lc_human_corrections", "Masks people decided", labels, registry=self._registry)
-        self._auto = Gauge("a2lc_auto_corrections", "Masks the last round changed", labels, registry=self._registry)
-        self._phase = Gauge(
-            "a2lc_phase_seconds", "Duration of the last round's phases", [*labels, "phase"], registry=self._registry
-        )
-
-    def render(self) -> bytes:
-        """The figures in Prometheus' text format."""
-        ledger = self._service.ledger
-        for project in ledger.projects():
-            rounds = ledger.rounds(project.id)
-            for status in ("running", "done", "failed"):
-                self._rounds.labels(project.id, status).set(sum(item.status == status for item in rounds))
-            self._human.labels(project.id).set(ledger.count_corrections(project.id))
-            last = ledger.last_done(project.id)
-            if last is None:
-                continue
-            self._queue.labels(project.id).set(len(ledger.queries(project.id, last.number)))
-            self._auto.labels(project.id).set(len(ledger.auto_corrections(project.id, last.number)))
-            for phase in ledger.phases(project.id, last.number):
-                self._phase.labels(project.id, phase.name).set(max(phase.ended - phase.started, 0.0))
-        return generate_latest(self._registry)
-
-
 def create_app(service: Service) -> FastAPI:
     """Build the web server.
 
     Args:
         service: does the work; it is closed when the server ends.
     """
-    jobs = ThreadJobs(service)
-    metrics = Metrics(service)
+    jobs = Jobs(service)
+    metrics = Figures(service)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -114,14 +82,14 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def _add_contract(app: FastAPI, service: Service, jobs: ThreadJobs, metrics: Metrics) -> None:
+def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) -> None:
     """What Label Studio 1.23 calls."""
 
     @app.get("/health", tags=["Label Studio"])
     def health() -> dict[str, str]:
         """Answers while the program can run rounds."""
         if not jobs.alive:
-            raise HTTPException(503, "the thread that runs rounds has ended; restart the program")
+            raise HTTPException(503, "a thread that runs rounds has ended; restart the program")
         return {"status": "UP", "model_class": "A2LC"}
 
     @app.post("/setup", tags=["Label Studio"])
@@ -173,7 +141,7 @@ def _add_contract(app: FastAPI, service: Service, jobs: ThreadJobs, metrics: Met
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_rounds(app: FastAPI, service: Service, jobs: ThreadJobs) -> None:
+def _add_rounds(app: FastAPI, service: Service, jobs: Jobs) -> None:
     """What the command line and other programs call."""
 
     @app.get("/api/projects/{project_id}/rounds", tags=["Rounds"])
@@ -184,13 +152,43 @@ def _add_rounds(app: FastAPI, service: Service, jobs: ThreadJobs) -> None:
     @app.get("/api/projects/{project_id}/rounds/{number}", tags=["Rounds"])
     def show(project_id: int, number: int) -> dict[str, Any]:
         """A round with its phases, problems and changes by class."""
-        with _not_found():
+        with _explained():
             return asdict(round_report(service.ledger, project_id, number))
 
     @app.post("/api/projects/{project_id}/rounds", status_code=202, tags=["Rounds"])
     def next_round(project_id: int, request: NextRound) -> dict[str, Any]:
-        """Begin the next round; the one that is running is answered instead."""
-        return asdict(jobs.next_round(project_id, request.budget))
+        """Begin the next round, or go on with one that failed or is paused; one that is running is answered instead."""
+        with _explained():
+            return asdict(jobs.next_round(project_id, request.budget))
+
+    @app.post("/api/projects/{project_id}/rounds/pause", tags=["Rounds"])
+    def pause(project_id: int) -> dict[str, Any]:
+        """Stop the running round where it is; beginning the next one goes on with it."""
+        with _explained():
+            return asdict(jobs.pause(project_id))
+
+    @app.post("/api/projects/{project_id}/rounds/cancel", status_code=202, tags=["Rounds"])
+    def cancel(project_id: int) -> dict[str, Any]:
+        """Give the unfinished round up; the labels and the queue of the round before stay."""
+        with _explained():
+            return asdict(jobs.cancel(project_id))
+
+    @app.post("/api/projects/{project_id}/rounds/{number}/undo", status_code=202, tags=["Rounds"])
+    def undo(project_id: int, number: int) -> dict[str, int]:
+        """Take the automatic corrections of a round back, and publish the labels again."""
+        with _explained():
+            return {"corrections": jobs.undo(project_id, number)}
+
+    @app.post("/api/projects/{project_id}/rounds/{number}/redo", status_code=202, tags=["Rounds"])
+    def redo(project_id: int, number: int) -> dict[str, int]:
+        """Let the corrections of a round hold again that were taken back, and publish the labels again."""
+        with _explained():
+            return {"corrections": jobs.undo(project_id, number, redo=True)}
+
+    @app.get("/api/workers", tags=["Operation"])
+    def workers() -> list[dict[str, Any]]:
+        """The workers that live."""
+        return [asdict(worker) for worker in service.ledger.workers(ALIVE_SECONDS)]
 
 
 def _add_proposals(app: FastAPI, service: Service) -> None:
@@ -199,7 +197,7 @@ def _add_proposals(app: FastAPI, service: Service) -> None:
     @app.get("/api/projects/{project_id}/proposals", tags=["Proposals"])
     def groups(project_id: int, round: int | None = None) -> list[dict[str, Any]]:
         """The proposals of a round by class, the largest group first; of the last finished round if none is named."""
-        with _not_found():
+        with _explained():
             return [asdict(group) for group in service.groups(project_id, round)]
 
     @app.get("/api/projects/{project_id}/proposals/masks", tags=["Proposals"])
@@ -212,7 +210,7 @@ def _add_proposals(app: FastAPI, service: Service) -> None:
         limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     ) -> list[dict[str, Any]]:
         """Proposals of a round mask by mask: of one group, applied or held back."""
-        with _not_found():
+        with _explained():
             wanted = (
                 item
                 for item in service.proposals(project_id, round)
@@ -223,17 +221,22 @@ def _add_proposals(app: FastAPI, service: Service) -> None:
     @app.put("/api/projects/{project_id}/proposals/approval", tags=["Proposals"])
     def approve(project_id: int, request: Approval) -> dict[str, Any]:
         """Approve a group of proposals, or withdraw that: from the next round on, where the policy is `manual`."""
-        with _not_found():
+        with _explained():
             service.approve(project_id, request.before, request.after, request.approved)
             return request.model_dump()
 
 
 @contextmanager
-def _not_found() -> Iterator[None]:
+def _explained() -> Iterator[None]:
+    """Turn what is not there or not possible into an answer that says so."""
     try:
         yield
     except NotThereError as error:
         raise HTTPException(404, str(error)) from error
+    except (NotPossibleError, RoundBusyError) as error:
+        raise HTTPException(409, str(error)) from error
+    except NoWorkersError as error:
+        raise HTTPException(503, str(error)) from error
 
 
 def _project_id(text: str) -> int:

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Collection, MutableMapping
+from typing import Any
 
 import structlog
 
+_HIDDEN = "***"
 
-def configure_logs(level: str) -> None:
-    """Log `level` and above, one line an event, with project, round and phase where they are bound."""
+
+def configure_logs(level: str, secrets: Collection[str] = ()) -> None:
+    """Log `level` and above, one line an event, with project, round and phase where they are bound.
+
+    Args:
+        level: debug, info, warning or error.
+        secrets: never written out, wherever they turn up; see `Settings.secrets`.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _Hide(secrets),
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(__import__("sys").stderr),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     # httpx logs every address at INFO; the SDK puts nothing secret there, but a round makes thousands.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class _Hide:
+    """Puts stars in the place of secrets, in texts of any event: an error may quote an address with a password."""
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        self._secrets = [secret for secret in secrets if secret]
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for name, value in event.items():
+            if isinstance(value, str):
+                event[name] = self._clean(value)
+        return event
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        return text

@@ -20,12 +20,15 @@ from a2lc_backend.label_studio import LabelStudioProject, LabelStudioUnreachable
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
+from a2lc_backend.rounds.collect import collect, has_news
 from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.heartbeat import RoundBusyError
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.report import GroupReport, NotThereError, ProposalReport, group_reports, proposal_reports
-from a2lc_backend.rounds.runner import LOCK_SECONDS, RoundBusyError, run_round
+from a2lc_backend.rounds.runner import LOCK_SECONDS, Dispatch, run_round
+from a2lc_backend.rounds.undo import redo_round, undo_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings, Settings
@@ -50,6 +53,21 @@ class TaskRequest:
     image: str
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a look at Label Studio between rounds found.
+
+    Attributes:
+        new: something that the last round did not know.
+        answers: masks people have decided since the last round.
+        wanted: as many are to begin the next round by themselves; 0 for never.
+    """
+
+    new: bool
+    answers: int
+    wanted: int
+
+
 class Service:
     """Everything the program does, for any number of projects.
 
@@ -61,13 +79,13 @@ class Service:
         self.settings = settings
         self.ledger = Ledger(settings.ledger_url)
         self.artifacts = Artifacts(settings.artifact_url)
-        self.owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="a2lc-predict")
         self._asked: dict[tuple[int, int], Future[None]] = {}
         self._waiting = threading.BoundedSemaphore(_WAITING)
         self._predictors: dict[int, tuple[float, Context, Segmenter]] = {}
         self._clients: list[LabelStudio] = []
-        self._views: dict[int, tuple[int, RoundView]] = {}
+        self._views: dict[int, tuple[str, RoundView]] = {}
 
     def close(self, idle: bool = True) -> None:
         """Give back threads and connections; work that is cut off is taken up at the next start.
@@ -109,6 +127,7 @@ class Service:
         watch: Callable[[Phase], None] | None = None,
         stop: threading.Event | None = None,
         patient: bool = False,
+        dispatch: Dispatch | None = None,
     ) -> Round:
         """Run the unfinished round of a project to its end; see `run_round` for the arguments and what it raises.
 
@@ -117,11 +136,12 @@ class Service:
             watch: told of progress.
             stop: gives the round back when set.
             patient: leave the round unfinished, not failed, when Label Studio does not answer at the beginning.
+            dispatch: who does the work; this thread if not given.
 
         Raises:
             PlatformError: if there is no unfinished round, or Label Studio cannot be used.
         """
-        unfinished = next((item for item in self.ledger.rounds(project_id) if item.status == "running"), None)
+        unfinished = next((item for item in self.ledger.unfinished() if item.project_id == project_id), None)
         if unfinished is None:
             raise PlatformError(f"project {project_id} has no unfinished round; start the next one")
         if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
@@ -130,10 +150,57 @@ class Service:
             context = self.context(unfinished)
         except Exception as error:
             if not (patient and isinstance(error, LabelStudioUnreachableError)):
-                self.ledger.end_round(project_id, unfinished.number, "failed", str(error))
+                self.ledger.change_status(project_id, unfinished.number, ["running"], "failed", str(error))
             self.ledger.release_lock(project_id, self.owner)
             raise
-        return run_round(context, self.owner, watch, stop)
+        return run_round(context, self.owner, watch, stop, dispatch)
+
+    def look(self, project_id: int, needed: bool) -> Look | None:
+        """Take over what people did since the last round, between rounds.
+
+        Args:
+            project_id: of the project.
+            needed: look even if the project waits for no number of corrections.
+
+        Returns:
+            What was found; None while a round is unfinished.
+
+        Raises:
+            PlatformError: if Label Studio cannot be used.
+            SettingsError: if the project's extra params are wrong.
+        """
+        rounds = self.ledger.rounds(project_id)
+        if not rounds or rounds[-1].status == "failed":
+            return Look(new=True, answers=0, wanted=0)
+        if rounds[-1].status not in ("done", "cancelled"):
+            return None
+        platform = self.platform(project_id)
+        settings = self.settings.project(platform.extra_params(self.settings.own_url))
+        if not needed and not settings.auto_round:
+            return Look(new=False, answers=0, wanted=0)
+        if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+            return None
+        try:
+            context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
+            new = has_news(context)
+            collect(context, (), lambda _done, _total: None)
+            last = context.previous.number if context.previous else -1
+            answers = {
+                (item.task_id, item.region_id) for item in self.ledger.corrections(project_id) if item.round > last
+            }
+        finally:
+            self.ledger.release_lock(project_id, self.owner)
+        return Look(new or bool(answers), len(answers), settings.auto_round)
+
+    def undo(self, project_id: int, number: int, redo: bool = False) -> int:
+        """Take a round's automatic corrections back, or let them hold again; see `undo_round`."""
+        if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+            raise RoundBusyError(f"a round of project {project_id} is being run by another process")
+        try:
+            change = redo_round if redo else undo_round
+            return change(self.ledger, Workspace(self.artifacts, project_id), project_id, number)
+        finally:
+            self.ledger.release_lock(project_id, self.owner)
 
     def context(self, record: Round) -> Context:
         """What the phases of a round work with.
@@ -259,10 +326,10 @@ class Service:
         return UNSCORED, self._proposed(project_id, state)
 
     def _view(self, project_id: int, last: Round) -> RoundView:
-        number, view = self._views.get(project_id, (-1, None))
-        if view is None or number != last.number:
+        version, view = self._views.get(project_id, ("", None))
+        if view is None or version != last.version:
             view = RoundView(self.ledger, Workspace(self.artifacts, project_id), project_id, last.number)
-            self._views[project_id] = (last.number, view)
+            self._views[project_id] = (last.version, view)
         return view
 
     def _proposed(self, project_id: int, state: TaskState) -> Prediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -37,6 +38,7 @@ class ProjectSettings(BaseModel):
         precision: least share right of the policy `precision`.
         repeats: masks that people have answered may be queued again, as the published code of ALC does.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
+        auto_round: begin the next round by itself when people have corrected so many masks since the last; 0 for never.
         seed: of everything random.
     """
 
@@ -54,6 +56,7 @@ class ProjectSettings(BaseModel):
     precision: float = Field(default=0.9, gt=0, lt=1)
     repeats: bool = False
     whole_image: bool = False
+    auto_round: int = Field(default=0, ge=0)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -77,6 +80,8 @@ class Settings(BaseSettings):
         data_dir: folder of the ledger and the artifacts.
         database_url: SQLAlchemy address of the ledger; a SQLite file in `data_dir` if not set.
         artifacts_url: fsspec address of the artifacts; a folder in `data_dir` if not set.
+        redis_url: address of the Redis that carries jobs to `a2lc worker`; rounds run on a thread if not set.
+        job_seconds: longest time a worker may take for one shard of a phase.
         predict_deadline: seconds `/predict` may compute for a task it does not know.
         max_pixels: larger images are refused.
         world: world folder whose masks and first labels the `world` proposals read.
@@ -100,6 +105,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: user_data_path("a2lc"))
     database_url: str = ""
     artifacts_url: str = ""
+    redis_url: SecretStr = SecretStr("")
+    job_seconds: int = Field(default=6 * 3600, ge=1)
     predict_deadline: float = Field(default=60.0, gt=0, le=95)
     max_pixels: int = Field(default=100_000_000, gt=0)
     world: Path | None = None
@@ -119,6 +126,7 @@ class Settings(BaseSettings):
     precision: float = ProjectSettings().precision
     repeats: bool = ProjectSettings().repeats
     whole_image: bool = ProjectSettings().whole_image
+    auto_round: int = ProjectSettings().auto_round
     seed: int = ProjectSettings().seed
 
     @property
@@ -130,6 +138,13 @@ class Settings(BaseSettings):
     def artifact_url(self) -> str:
         """Address of the artifacts."""
         return self.artifacts_url or f"file://{self.data_dir.absolute() / 'artifacts'}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Tokens and passwords, which no log may show."""
+        addresses = (self.redis_url.get_secret_value(), self.database_url)
+        passwords = (urlsplit(address).password or "" for address in addresses)
+        return (self.label_studio_api_key.get_secret_value(), *passwords)
 
     @property
     def own_url(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,14 @@ def ledger(tmp_path: Path) -> Ledger:
 def artifacts(tmp_path: Path) -> Artifacts:
     """An empty folder of artifacts."""
     return Artifacts(f"file://{tmp_path / 'artifacts'}")
+
+
+def wait_until(true: Callable[[], object], seconds: float = 60.0, step: float = 0.05) -> None:
+    """Wait for something to become true; fails if it does not in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(step)
 
 
 def grid_masks(rows: int, columns: int, cell: int = 8, labels: list[int] | None = None) -> MaskSet:

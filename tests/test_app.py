@@ -16,7 +16,7 @@ from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.service import UNSCORED, Service
 from a2lc_backend.settings import Settings
 from a2lc_backend.store import Project, TaskState
-from tests.conftest import grid_masks
+from tests.conftest import grid_masks, wait_until
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <BitmaskLabels name="label" toName="image"><Label value="Sky"/><Label value="Road"/></BitmaskLabels></View>"""
@@ -133,8 +133,8 @@ def test_start_training_begins_the_next_round_and_others_only_tell(web: TestClie
         assert web.post("/webhook", json={"action": action, "project": {"id": 3}}).status_code == 200
     assert service.ledger.rounds(3) == []
     assert web.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 3}}).status_code == 200
+    wait_until(lambda: service.ledger.open_events() == [])
     assert [record.number for record in service.ledger.rounds(3)] == [0]
-    assert service.ledger.open_events() == []
 
 
 def test_webhooks_are_answered_quickly(web: TestClient) -> None:

@@ -32,8 +32,10 @@ from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World, load_world
 from a2lc_backend.masks import IGNORE, Region, label_map
 from a2lc_backend.metrics import confusion_matrix
+from a2lc_backend.rounds.phases import PHASES
 from a2lc_backend.rounds.platform import Prediction
-from a2lc_backend.rounds.runner import PHASES, RoundFailedError
+from a2lc_backend.rounds.runner import RoundFailedError
+from tests.world_run import phases_with
 
 BUDGET, ROUNDS = 30, 2
 PAIR = ("abc", "a2lc")
@@ -76,7 +78,7 @@ def without_seconds(out: Path) -> Any:
     details = json.loads((out / "details.json").read_text())
     for run in details["runs"]:
         for item in run["rounds"]:
-            assert set(item.pop("seconds")) == {name for name, _ in PHASES}
+            assert set(item.pop("seconds")) == {kind.name for kind in PHASES}
     return details
 
 
@@ -149,8 +151,7 @@ def test_a_benchmark_that_is_killed_ends_as_an_undisturbed_one(
         return run_and_die
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        phases = tuple((name, struck(work) if name == phase else work) for name, work in PHASES)
-        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases)
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases_with(phase, struck))
         if phase == "measure":
             from a2lc_backend.bench import experiment
 
@@ -238,8 +239,7 @@ def test_a_round_that_fails_can_be_taken_up_again(
         raise ValueError("the disk is full; make room")
 
     with monkeypatch.context() as patch, pytest.raises(RoundFailedError, match="make room"):
-        phases = tuple((name, broken if name == "rank" else work) for name, work in PHASES)
-        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases)
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases_with("rank", lambda _: broken))
         bench(world.root, tmp_path)
     bench(world.root, tmp_path)
     assert without_seconds(tmp_path) == without_seconds(calm)

@@ -21,10 +21,10 @@ from a2lc_backend.bench.methods import BenchError
 from a2lc_backend.bench.oracle import OraclePlatform
 from a2lc_backend.bench.world import load_world
 from a2lc_backend.masks import IGNORE, Region
-from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Prediction
-from a2lc_backend.rounds.runner import PHASES
 from a2lc_backend.store import Ledger
+from tests.world_run import Work, phases_with
 
 SIZE = (48, 64)  # height, width
 CELL = 8
@@ -252,14 +252,16 @@ def test_a_run_with_deleted_masks_that_is_killed_ends_as_an_undisturbed_one(
     root = Tiny(tmp_path / "world", labels=labels, first=first).root
     calm = bench(root, tmp_path / "calm", ("mask",), budget=100)
 
-    def struck(context: Context, progress: Callable[[int, int], None]) -> None:
-        if context.number == 2:
-            raise Killed
-        dict(PHASES)["rank"](context, progress)
+    def struck(work: Work) -> Work:
+        def rank(context: Context, items: Items, progress: Progress) -> None:
+            if context.number == 2:
+                raise Killed
+            work(context, items, progress)
+
+        return rank
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        phases = tuple((name, struck if name == "rank" else work) for name, work in PHASES)
-        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases)
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases_with("rank", struck))
         bench(root, tmp_path / "killed", ("mask",), budget=100)
     resumed = bench(root, tmp_path / "killed", ("mask",), budget=100)
     with ledger_of(tmp_path / "killed", "mask") as ledger:

@@ -50,7 +50,7 @@ def test_rounds_are_listed_and_shown(tmp_path: Path) -> None:
     ledger.begin_round(3, 10)
     ledger.save_phase(3, 0, Phase("collect", "done", 4, 4, 1.0, 2.5))
     ledger.add_problems(3, [Problem(0, "propose", 8, "task 8: image is truncated; upload it again")])
-    ledger.end_round(3, 0, "failed", "propose: no image could be used")
+    ledger.change_status(3, 0, ["running"], "failed", "propose: no image could be used")
     listed = RUN.invoke(app, ["rounds", "list", "--project", "3"])
     assert listed.exit_code == 0
     assert "failed" in listed.output

@@ -52,10 +52,10 @@ def test_a_ledger_is_opened_again_with_what_it_held(tmp_path: Path) -> None:
 def test_an_unfinished_round_is_taken_up_before_a_new_one_begins(ledger: Ledger) -> None:
     assert ledger.begin_round(3, 50).number == 0
     assert ledger.begin_round(3, 60).number == 0
-    ledger.end_round(3, 0, "failed", "score: no scores; run the round again")
+    ledger.change_status(3, 0, ["running"], "failed", "score: no scores; run the round again")
     assert ledger.begin_round(3, 60).status == "running"
     assert [item.number for item in ledger.unfinished()] == [0]
-    ledger.end_round(3, 0, "done")
+    ledger.change_status(3, 0, ["running"], "done")
     assert ledger.begin_round(3, 60).number == 1
     last = ledger.last_done(3)
     assert last is not None
@@ -100,7 +100,7 @@ def test_webhooks_are_handled_once_and_in_order(ledger: Ledger) -> None:
     ledger.add_event("START_TRAINING", 3)
     events = ledger.open_events()
     assert [(event.action, event.project_id) for event in events] == [("TASKS_CREATED", 3), ("START_TRAINING", 3)]
-    ledger.close_event(events[0].id)
+    ledger.close_events([events[0].id])
     assert ledger.open_events() == events[1:], "an event is open until it was acted on"
 
 

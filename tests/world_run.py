@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from a2lc_backend.masks import label_map
 from a2lc_backend.metrics import confusion_matrix, mean_iou
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.phases import PHASES, PhaseKind
 from a2lc_backend.rounds.runner import run_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import make_segmenter
@@ -20,6 +22,14 @@ from a2lc_backend.settings import ProjectSettings
 from a2lc_backend.store import Artifacts, Ledger, Round
 
 BUDGET = 30
+
+
+Work = Callable[..., None]
+
+
+def phases_with(name: str, wrap: Callable[[Work], Work]) -> tuple[PhaseKind, ...]:
+    """The phases, the work of one of them wrapped."""
+    return tuple(replace(kind, work=wrap(kind.work)) if kind.name == name else kind for kind in PHASES)
 
 
 @dataclass

@@ -153,6 +153,10 @@ class OraclePlatform:
         progress(len(queued), len(queued))
         return []
 
+    def drop(self, version: str, instead: str) -> None:
+        """Forget that a version was shown; what was answered stays answered."""
+        self.versions = [held for held in self.versions if held != version]
+
     def _look(self, task_id: int, asked: Sequence[Region]) -> tuple[Region, ...]:
         """The regions that an annotator was asked about, with the commonest true class of their pixels."""
         truth = self._data.truth(self.name(task_id))

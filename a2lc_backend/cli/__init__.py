@@ -36,12 +36,32 @@ def serve(
     from a2lc_backend.service import Service  # noqa: PLC0415
 
     settings = read_settings()
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.secrets)
     service = Service(settings)
     uvicorn.run(
         create_app(service), host=host or settings.host, port=port or settings.port, log_level=settings.log_level,
         access_log=False,
     )  # fmt: skip
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="Queues to listen on, commas between.")] = "a2lc-gpu,a2lc-cpu",
+) -> None:
+    """Work on the rounds that the backend conducts; needs A2LC_REDIS_URL, and the backend's database and artifacts."""
+    from a2lc_backend.jobs.worker import run_worker  # noqa: PLC0415
+    from a2lc_backend.logs import configure_logs  # noqa: PLC0415
+
+    settings = read_settings()
+    names = [name.strip() for name in queues.split(",") if name.strip()]
+    known = ("a2lc-gpu", "a2lc-cpu")
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        fail(f"no queue is named {', '.join(unknown) or queues!r}; choose from {', '.join(known)}")
+    if not settings.redis_url.get_secret_value():
+        fail("a worker gets its jobs by Redis; set A2LC_REDIS_URL, such as redis://127.0.0.1:6379/0")
+    configure_logs(settings.log_level, settings.secrets)
+    run_worker(settings, names)
 
 
 @app.command()

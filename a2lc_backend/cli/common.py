@@ -30,13 +30,16 @@ def read_settings() -> Settings:
         fail(str(error))
 
 
-def ask_backend(settings: Settings, path: str, put: dict[str, Any] | None = None, **query: Any) -> Any:
+def ask_backend(
+    settings: Settings, path: str, method: str = "GET", body: dict[str, Any] | None = None, **query: Any
+) -> Any:
     """What the running backend answers; None if none runs at A2LC_URL. Ends the command where it refuses.
 
     Args:
         settings: where the backend runs.
         path: below `/api/projects/`.
-        put: what to put there; it is read if None.
+        method: of HTTP.
+        body: what to send as JSON.
         query: parameters; those that are None are left out.
     """
     import httpx  # noqa: PLC0415
@@ -44,14 +47,22 @@ def ask_backend(settings: Settings, path: str, put: dict[str, Any] | None = None
     address = f"{settings.own_url}/api/projects/{path}"
     given = {name: value for name, value in query.items() if value is not None}
     try:
-        reply = httpx.request("GET" if put is None else "PUT", address, params=given, json=put, timeout=60)
+        reply = httpx.request(method, address, params=given, json=body, timeout=60)
     except httpx.ConnectError:
         return None
     except httpx.HTTPError as error:
         fail(f"the backend at {settings.own_url} does not answer ({error}); look at its log, then try again")
-    if reply.status_code != 200:
+    if not reply.is_success:
         fail(_detail_of(reply))
     return reply.json()
+
+
+def tell_backend(settings: Settings, path: str, body: dict[str, Any] | None = None) -> Any:
+    """What the running backend answers to a POST; ends the command where none runs at A2LC_URL, or it refuses."""
+    answer = ask_backend(settings, path, "POST", body)
+    if answer is None:
+        fail(f"no backend runs at {settings.own_url}; start it with `a2lc serve`, or set A2LC_URL to its address")
+    return answer
 
 
 def _detail_of(reply: httpx.Response) -> str:

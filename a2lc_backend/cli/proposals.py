@@ -102,7 +102,7 @@ def _masks(
 def _approve(project: int, before: str, after: str, approved: bool) -> None:
     settings = read_settings()
     said = {"before": before, "after": after, "approved": approved}
-    if ask_backend(settings, f"{project}/proposals/approval", put=said) is None:
+    if ask_backend(settings, f"{project}/proposals/approval", "PUT", said) is None:
         _here(settings, lambda service: service.approve(project, before, after, approved))
 
 

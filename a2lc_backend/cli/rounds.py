@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings
+from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings, tell_backend
 from a2lc_backend.cli.trust import print_trust
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+    from rich.table import Table
 
     from a2lc_backend.rounds.report import RoundReport
     from a2lc_backend.settings import Settings
     from a2lc_backend.store import Phase, Round
+
+_FOLLOW_SECONDS = 0.5
 
 rounds_app = typer.Typer(help="List, start and inspect the rounds of a project.", no_args_is_help=True)
 
@@ -45,11 +50,12 @@ def next_round(
     budget: Annotated[int | None, typer.Option(min=1, help="Masks to queue.")] = None,
     here: Annotated[bool, typer.Option(help="Run it in this process instead of the running backend.")] = False,
 ) -> None:
-    """Start the next round, or go on with the one that is unfinished, and wait for its end."""
+    """Start the next round, or go on with the one that is unfinished, and follow it to its end."""
     from rich.console import Console  # noqa: PLC0415
 
+    from a2lc_backend.rounds.heartbeat import RoundBusyError  # noqa: PLC0415
     from a2lc_backend.rounds.platform import PlatformError  # noqa: PLC0415
-    from a2lc_backend.rounds.runner import RoundBusyError, RoundFailedError  # noqa: PLC0415
+    from a2lc_backend.rounds.runner import RoundFailedError  # noqa: PLC0415
     from a2lc_backend.settings import SettingsError  # noqa: PLC0415
 
     settings = read_settings()
@@ -74,57 +80,127 @@ def show_round(
     _show(Console(), settings, project, number)
 
 
+@rounds_app.command("watch")
+def watch_round(project: ProjectOption) -> None:
+    """Follow the unfinished round of a project until it ends."""
+    from rich.console import Console  # noqa: PLC0415
+
+    settings = read_settings()
+    number = _rounds(settings, project)[-1].number
+    _follow(settings, project, number)
+    _show(Console(), settings, project, number)
+
+
+@rounds_app.command("pause")
+def pause_round(project: ProjectOption) -> None:
+    """Stop the running round where it is; `resume` goes on with it."""
+    record = tell_backend(read_settings(), f"{project}/rounds/pause")
+    typer.echo(f"round {record['number']} is paused; go on with: a2lc rounds resume --project {project}")
+
+
+@rounds_app.command("resume")
+def resume_round(project: ProjectOption) -> None:
+    """Go on with a round that is paused or failed."""
+    settings = read_settings()
+    last = _rounds(settings, project)[-1]
+    if last.status not in ("paused", "failed"):
+        fail(f"round {last.number} is {last.status}: nothing to resume; a2lc rounds next begins the next round")
+    tell_backend(settings, f"{project}/rounds", {})
+    typer.echo(f"round {last.number} goes on; follow it with: a2lc rounds watch --project {project}")
+
+
+@rounds_app.command("cancel")
+def cancel_round(project: ProjectOption) -> None:
+    """Give the unfinished round up: labels and queue of the round before stay, and so does what people answered."""
+    settings = read_settings()
+    number = int(tell_backend(settings, f"{project}/rounds/cancel")["number"])
+    _follow(settings, project, number)
+    typer.echo(f"round {number} is cancelled")
+
+
+@rounds_app.command("undo")
+def undo_round(
+    project: ProjectOption, number: Annotated[int, typer.Argument(help="The last finished round, or an older one.")]
+) -> None:
+    """Take the automatic corrections of a round back, and publish the labels again."""
+    _take_back(project, number, "undo", "taken back")
+
+
+@rounds_app.command("redo")
+def redo_round(
+    project: ProjectOption, number: Annotated[int, typer.Argument(help="A round whose corrections were taken back.")]
+) -> None:
+    """Let the automatic corrections of a round hold again, and publish the labels again."""
+    _take_back(project, number, "redo", "in force again")
+
+
+def _take_back(project: int, number: int, what: str, done: str) -> None:
+    settings = read_settings()
+    count = tell_backend(settings, f"{project}/rounds/{number}/{what}")["corrections"]
+    if count:
+        _follow(settings, project, max(item.number for item in _rounds(settings, project) if item.version))
+    typer.echo(f"{count} automatic corrections of round {number} are {done}")
+
+
 def _run_here(settings: Settings, project: int, budget: int | None) -> int:
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
 
     from a2lc_backend.logs import configure_logs  # noqa: PLC0415
     from a2lc_backend.service import Service  # noqa: PLC0415
 
-    configure_logs("warning")
+    configure_logs("warning", settings.secrets)
     service = Service(settings)
-    with Progress() as bars:
-        tasks: dict[str, Any] = {}
+    phases: dict[str, Phase] = {}
+    number = service.begin_round(project, budget).number
+    with Live(_progress(number, []), refresh_per_second=4) as live:
 
         def watch(phase: Phase) -> None:
-            if phase.name not in tasks:
-                tasks[phase.name] = bars.add_task(phase.name, total=None)
-            total = max(phase.total, 1) if phase.status == "done" else phase.total or None
-            completed = total if phase.status == "done" else phase.done
-            bars.update(tasks[phase.name], completed=completed or 0, total=total)
+            phases[phase.name] = phase
+            live.update(_progress(number, list(phases.values())))
 
-        service.begin_round(project, budget)
-        record = service.run(project, watch)
-    return record.number
+        service.run(project, watch)
+    return number
 
 
 def _run_there(settings: Settings, project: int, budget: int | None) -> int:
-    import httpx  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+    number = int(tell_backend(settings, f"{project}/rounds", {"budget": budget})["number"])
+    _follow(settings, project, number)
+    return number
 
-    from a2lc_backend.rounds.runner import PHASES, RoundFailedError  # noqa: PLC0415
 
-    address = f"{settings.own_url}/api/projects/{project}/rounds"
-    try:
-        reply = httpx.post(address, json={"budget": budget}, timeout=30)
-        reply.raise_for_status()
-        number = int(reply.json()["number"])
-        with Progress() as bars:
-            task = bars.add_task(f"round {number}", total=len(PHASES))
-            while True:
-                report = httpx.get(f"{address}/{number}", timeout=30).raise_for_status().json()
-                done = sum(phase["status"] == "done" for phase in report["phases"])
-                name = report["phases"][-1]["name"] if report["phases"] else "waiting"
-                bars.update(task, completed=done, description=f"round {number}: {name}")
-                if report["round"]["status"] == "failed":
-                    raise RoundFailedError(report["round"]["error"])
-                if report["round"]["status"] == "done":
-                    return number
-                time.sleep(0.5)
-    except httpx.HTTPError as error:
-        fail(
-            f"no answer from the backend at {settings.own_url} ({error}); start it with `a2lc serve`, set A2LC_URL to "
-            "its address, or run the round in this process with --here"
-        )
+def _follow(settings: Settings, project: int, number: int) -> None:
+    """Show a round's progress until it ends or is paused; ends the command where it fails."""
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(_progress(number, []), refresh_per_second=4) as live:
+        report = _report(settings, project, number)
+        while report.round.status in ("running", "cancelling"):
+            live.update(_progress(number, report.phases))
+            time.sleep(_FOLLOW_SECONDS)
+            report = _report(settings, project, number)
+        live.update(_progress(number, report.phases))
+    if report.round.status == "failed":
+        fail(report.round.error)
+
+
+def _progress(number: int, phases: Sequence[Phase]) -> Table:
+    """How far each phase of a round is."""
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=f"Round {number}", title_justify="left", box=None)
+    for heading in ("Phase", "", "Done", "Rate", "Left", ""):
+        table.add_column(heading, justify="right" if heading in ("Done", "Rate", "Left") else "left")
+    for phase in phases:
+        ended = phase.status == "done"
+        bar = ProgressBar(total=max(phase.total, 1), completed=max(phase.total, 1) if ended else phase.done, width=30)
+        note = Text(phase.note, style="yellow") if phase.note else Text("" if ended else phase.status)
+        seconds = f"{phase.ended - phase.started:.1f} s" if ended else ""
+        left = seconds or (f"{phase.eta:.0f} s" if phase.eta else "")
+        rate = f"{phase.rate:.1f}/s" if phase.rate and not ended else ""
+        table.add_row(phase.name, bar, f"{phase.done}/{phase.total}", rate, left, Text("done") if ended else note)
+    return table
 
 
 def _rounds(settings: Settings, project: int) -> list[Round]:
@@ -139,15 +215,19 @@ def _rounds(settings: Settings, project: int) -> list[Round]:
     return rounds
 
 
-def _show(console: Console, settings: Settings, project: int, number: int) -> None:
+def _report(settings: Settings, project: int, number: int) -> RoundReport:
     from a2lc_backend.rounds.report import NotThereError, report_from_json, round_report  # noqa: PLC0415
     from a2lc_backend.store import Ledger  # noqa: PLC0415
 
     answer = ask_backend(settings, f"{project}/rounds/{number}")
     try:
-        report = report_from_json(answer) if answer else round_report(Ledger(settings.ledger_url), project, number)
+        return report_from_json(answer) if answer else round_report(Ledger(settings.ledger_url), project, number)
     except NotThereError as error:
         fail(str(error))
+
+
+def _show(console: Console, settings: Settings, project: int, number: int) -> None:
+    report = _report(settings, project, number)
     _print_report(console, report)
     if report.round.status == "done":
         _print_link(settings, project)

@@ -26,8 +26,8 @@ from a2lc_backend.cli.trust import print_trust
 from a2lc_backend.demo.annotator import Published, SimulatedAnnotator
 from a2lc_backend.demo.servers import Account, Server, ServerError, backend, label_studio
 from a2lc_backend.label_studio import LabelStudioProject, attach, close_client, open_client
+from a2lc_backend.rounds.phases import PHASES
 from a2lc_backend.rounds.report import report_from_json
-from a2lc_backend.rounds.runner import PHASES
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "label_studio_config"
 _UPLOAD_BATCH = 20

@@ -249,6 +249,10 @@ class LabelStudioProject:
         publisher = Publisher(self._client, self._url, self._id, self.config)
         return publisher.publish(version, tasks, queued, predict, progress)
 
+    def drop(self, version: str, instead: str) -> None:
+        """See `Platform.drop`."""
+        Publisher(self._client, self._url, self._id, self.config).drop(version, instead)
+
     def queue_link(self) -> str:
         """Deep link into labelling the review queue; empty before the first round is published."""
         return Publisher(self._client, self._url, self._id, self.config).queue_link()

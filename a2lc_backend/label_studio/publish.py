@@ -81,6 +81,14 @@ class Publisher:
             self._keep_view()
         return problems
 
+    def drop(self, version: str, instead: str) -> None:
+        """See `Platform.drop`."""
+        with explained(self._url, f"deleting {version} in project {self._id}"):
+            if self._client.projects.get(id=self._id).model_version == version:
+                self._client.projects.update(id=self._id, model_version=instead)
+            http = self._client._client_wrapper.httpx_client
+            http.request(f"api/projects/{self._id}/model-versions/", method="DELETE", json={"model_version": version})
+
     def queue_link(self) -> str:
         """Deep link into labelling the queue; empty if there is no queue yet."""
         with explained(self._url, f"listing the views of project {self._id}"):

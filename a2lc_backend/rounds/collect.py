@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from a2lc_backend.masks import MaskSet
-from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, TaskError
 from a2lc_backend.rounds.reading import Reading, Shown, read_annotation
 from a2lc_backend.rounds.workspace import Labels
 from a2lc_backend.store import Correction, Project, SeenAnnotation, TaskState
 
 
-def collect(context: Context, progress: Progress) -> None:
+@dataclass(frozen=True)
+class _News:
+    """What the platform holds that the ledger does not know, and the other way round."""
+
+    gone: frozenset[int]
+    tasks: tuple[TaskState, ...]
+    forgotten: frozenset[int]
+    changed: tuple[AnnotationStamp, ...]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.gone or self.tasks or self.forgotten or self.changed)
+
+
+def has_news(context: Context) -> bool:
+    """Whether `collect` would find tasks or annotations that are new, changed or gone."""
+    return _news(context).any
+
+
+def collect(context: Context, _items: Items, progress: Progress) -> None:
     """Take over tasks and human corrections from the platform: all that changed since the last look."""
-    ledger, platform, project_id = context.ledger, context.platform, context.project_id
+    ledger, project_id = context.ledger, context.project_id
     _take_over_project(context)
+    news = _news(context)
+    for task_id in sorted(news.gone):
+        context.note("collect", task_id, f"task {task_id} was deleted in Label Studio; it is left out from now on")
+    ledger.forget_tasks(project_id, news.gone)
+    ledger.save_tasks(project_id, news.tasks)
+    ledger.forget_annotations(project_id, news.forgotten)
+    known = {state.task_id: state for state in ledger.tasks(project_id)}
+    reader = _Reader(context)
+    for done, stamp in enumerate(news.changed):
+        progress(done, len(news.changed))
+        reader.collect(stamp, known.get(stamp.task_id))
+    progress(len(news.changed), len(news.changed))
+
+
+def _news(context: Context) -> _News:
+    ledger, platform, project_id = context.ledger, context.platform, context.project_id
     known = {state.task_id: state for state in ledger.tasks(project_id)}
     present = {task.id: task for task in platform.tasks()}
-    for task_id in known.keys() - present.keys():
-        context.note("collect", task_id, f"task {task_id} was deleted in Label Studio; it is left out from now on")
-    ledger.forget_tasks(project_id, known.keys() - present.keys())
-    new = [TaskState(task.id, task.image) for task in present.values() if task.id not in known]
-    moved = [
-        TaskState(task.id, task.image)  # another image: what was known of the old one does not hold
+    tasks = [
+        TaskState(task.id, task.image)  # of another image, what was known of the old one does not hold
         for task in present.values()
-        if task.id in known and known[task.id].image != task.image
+        if task.id not in known or known[task.id].image != task.image
     ]
-    ledger.save_tasks(project_id, new + moved)
-    known |= {state.task_id: state for state in moved}
     stamps = {stamp.id: stamp for stamp in platform.annotation_stamps() if stamp.task_id in present}
     seen = ledger.seen_annotations(project_id)
-    ledger.forget_annotations(project_id, seen.keys() - stamps.keys())
     changed = [
         stamp for stamp in stamps.values() if stamp.id not in seen or seen[stamp.id].updated_at != stamp.updated_at
     ]
-    reader = _Reader(context)
-    for done, stamp in enumerate(changed):
-        progress(done, len(changed))
-        reader.collect(stamp, known.get(stamp.task_id))
-    progress(len(changed), len(changed))
+    return _News(
+        frozenset(known.keys() - present.keys()), tuple(tasks), frozenset(seen.keys() - stamps.keys()), tuple(changed)
+    )
 
 
 def _take_over_project(context: Context) -> None:

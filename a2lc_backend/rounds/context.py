@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
 from a2lc_backend.proposals import Proposals
 from a2lc_backend.rounds.platform import Platform, PlatformError
@@ -13,7 +15,12 @@ from a2lc_backend.settings import ProjectSettings
 from a2lc_backend.store import Ledger, Problem, Project, Round
 
 Progress = Callable[[int, int], None]
-"""Called with units done and their number."""
+"""Called with units done and their number; what it raises ends the work, which is given back."""
+
+Items = Sequence[Any]
+"""What a shard of a phase is about, as JSON values; empty for a phase that is one job."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Context:
         platform: where people work.
         proposals: where masks come from.
         make_segmenter: builds an untrained θ for a number of classes.
+        kept: see `once`.
     """
 
     round: Round
@@ -37,6 +45,7 @@ class Context:
     platform: Platform
     proposals: Proposals
     make_segmenter: Callable[[int], Segmenter]
+    kept: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def project_id(self) -> int:
@@ -47,6 +56,18 @@ class Context:
     def number(self) -> int:
         """Number of the round."""
         return self.round.number
+
+    @cached_property
+    def previous(self) -> Round | None:
+        """The last finished round before this one, whose labels people saw; a cancelled one is passed over."""
+        done = [item for item in self.ledger.rounds(self.project_id) if item.status == "done"]
+        return max((item for item in done if item.number < self.number), key=lambda item: item.number, default=None)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What several shards need, such as a loaded θ: made when it is first asked for, then kept."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]  # type: ignore[return-value]
 
     def current(self) -> Round:
         """The round as the ledger has it by now."""

@@ -11,26 +11,28 @@ from a2lc_backend.audit import decide, in_strata, stratify
 from a2lc_backend.correction import LabelProposals, MaskTable, make_corrector
 from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE
-from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
 from a2lc_backend.rounds.trust import evidence_by_stratum
+from a2lc_backend.rounds.undo import labels_of, veto
 from a2lc_backend.rounds.workspace import SOURCES, Labels
 from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision
 
 
-def correct(context: Context, progress: Progress) -> None:
+def correct(context: Context, _items: Items, progress: Progress) -> None:
     """Carry what people corrected to similar masks, and fix the labels of this round."""
     pool = load_pool(context)
     classes = len(context.project().classes)
-    previous = context.workspace.labels(context.number - 1) if context.number > 0 else None
+    previous = _previous_labels(context)
     before = _labels_before(context, pool, previous)
     scored, features, soft = _corrector_view(context, pool, previous, classes, progress)
     first = pool.first
     human = pool.human != IGNORE
     result = LabelProposals.none(np.where(human, pool.human, first), "the corrector starts when people have answered")
     if len(scored):
+        last = context.previous.number if context.previous else -1
         table = MaskTable(
-            features, soft, first[scored], before[scored], pool.human[scored], (pool.answered == context.number)[scored]
+            features, soft, first[scored], before[scored], pool.human[scored], (pool.answered > last)[scored]
         )
         seed = context.settings.seed + context.number
         proposals = make_corrector(context.settings.corrector).propose(table, classes, context.number, seed)
@@ -66,6 +68,12 @@ def correct(context: Context, progress: Progress) -> None:
         context.note("correct", 0, f"nothing was corrected automatically: {result.note}")
 
 
+def _previous_labels(context: Context) -> Labels | None:
+    if context.previous is None:
+        return None
+    return labels_of(context.ledger, context.workspace, context.project_id, context.previous.number)
+
+
 def _apply(context: Context, pool: Pool, result: LabelProposals, strata: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Choose the proposals that are applied, (N,) bool, and write down why."""
     ledger, project_id, number = context.ledger, context.project_id, context.number
@@ -77,7 +85,7 @@ def _apply(context: Context, pool: Pool, result: LabelProposals, strata: NDArray
     )
     approved = ledger.approvals(project_id) if context.settings.policy == "manual" else None
     allowed = np.array([approved is None or (int(old), int(new)) in approved for old, new in pairs], np.bool_)
-    applied = ready.copy()
+    applied = ready & ~_taken_back(context, pool, result)
     applied[result.proposed] &= allowed[group.ravel()]
     counts = [
         np.bincount(group.ravel(), weights=chosen[result.proposed], minlength=len(pairs)).astype(int).tolist()
@@ -94,6 +102,17 @@ def _apply(context: Context, pool: Pool, result: LabelProposals, strata: NDArray
     ]
     ledger.save_decisions(project_id, number, decisions, groups)
     return np.asarray(applied, np.bool_)
+
+
+def _taken_back(context: Context, pool: Pool, result: LabelProposals) -> NDArray[np.bool_]:
+    """Proposals of a label that a person took back from that very mask, (N,) bool."""
+    found = np.zeros(len(result.labels), np.bool_)
+    vetoes = veto(context.ledger, context.project_id)
+    if vetoes:
+        for state, catalog, span in pool.spans():
+            for index, name in enumerate(catalog.region_ids, start=span.start):
+                found[index] = int(result.labels[index]) in vetoes.get((state.task_id, name), ())
+    return found
 
 
 def _spread(proposals: LabelProposals, rows: NDArray[np.int64], everyone: LabelProposals) -> LabelProposals:
@@ -155,7 +174,7 @@ def _soft_labels_before(
     if previous is None or place is None:
         return {}
     key = previous.mask_keys[place]
-    scores = context.workspace.scores(context.number - 1, task_id, key)
+    scores = context.workspace.scores(context.previous.number, task_id, key) if context.previous else None
     if scores is None:
         return {}
     names = context.workspace.catalog(key).region_ids

@@ -148,3 +148,7 @@ class Platform(Protocol):
             PlatformError: if the platform refuses.
         """
         ...
+
+    def drop(self, version: str, instead: str) -> None:
+        """Delete every prediction of a version, and show another one ("" for none) if it was the one that is shown."""
+        ...

@@ -8,35 +8,55 @@ from dataclasses import replace
 from a2lc_backend.features import mask_features
 from a2lc_backend.masks import split_pieces
 from a2lc_backend.proposals import Picture
-from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import PlatformError, Task, TaskError
 from a2lc_backend.rounds.reading import Verdict, edit_masks, verdicts
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.store import TaskState
 
 
-def propose(context: Context, progress: Progress) -> None:
-    """Give every image that has none its masks and first labels, and redo those whose masks people edited."""
-    classes = context.project().classes
+def plan_proposals(context: Context) -> list[int]:
+    """Images that have no masks yet, and those whose masks people edited."""
     edits = _edits(context)
-    wanted = [
-        (state, edits.get(state.task_id, []))
+    return [
+        state.task_id
         for state in context.ledger.tasks(context.project_id)
         if not state.ready or state.mask_key != _edited_key(context, state, edits.get(state.task_id, []))
     ]
-    segmenter = context.make_segmenter(len(classes)) if wanted else None
-    for done, (state, task_edits) in enumerate(wanted):
-        progress(done, len(wanted))
-        if segmenter is None:
-            continue
+
+
+def propose(context: Context, items: Items, progress: Progress) -> None:
+    """Give some images their masks and first labels, or redo them as people edited them.
+
+    Args:
+        context: of the round.
+        items: from `plan_proposals`.
+        progress: told of every image.
+    """
+    classes = context.project().classes
+    edits = _edits(context, items)
+    segmenter = context.once("preparing θ", lambda: context.make_segmenter(len(classes)))
+    for done, task_id in enumerate(items):
+        progress(done, len(items))
+        state = context.ledger.task(context.project_id, task_id)
+        if state is None:
+            continue  # it was deleted during the round
         try:
-            key = propose_task(context, state, task_edits, classes, segmenter)
+            key = propose_task(context, state, edits.get(task_id, []), classes, segmenter)
             context.ledger.save_tasks(context.project_id, [replace(state, ready=True, mask_key=key, error="")])
         except (TaskError, ValueError) as error:
             message = f"task {state.task_id}: {error}"
             context.note("propose", state.task_id, message)
             context.ledger.save_tasks(context.project_id, [replace(state, error=message)])
-    progress(len(wanted), len(wanted))
+    progress(len(items), len(items))
+
+
+def finish_proposals(context: Context) -> None:
+    """See that there is something to label.
+
+    Raises:
+        PlatformError: if no image can be used.
+    """
     if not any(state.ready for state in context.ledger.tasks(context.project_id)):
         raise PlatformError(
             f"no image of project {context.project_id} could be used; `a2lc rounds show` lists why, "
@@ -44,10 +64,11 @@ def propose(context: Context, progress: Progress) -> None:
         )
 
 
-def _edits(context: Context) -> dict[int, list[tuple[str, Verdict]]]:
-    """Edited, new and deleted masks by task, in a stable order."""
+def _edits(context: Context, task_ids: Sequence[int] | None = None) -> dict[int, list[tuple[str, Verdict]]]:
+    """Edited, new and deleted masks by task, in a stable order; of all tasks if none are named."""
     found: dict[int, list[tuple[str, Verdict]]] = {}
-    for (task_id, region_id), verdict in verdicts(context.ledger.corrections(context.project_id)).items():
+    said = context.ledger.corrections(context.project_id, task_ids)
+    for (task_id, region_id), verdict in verdicts(said).items():
         if verdict.shape_key or (verdict.kind == "deleted" and not verdict.disputed):
             found.setdefault(task_id, []).append((region_id, verdict))
     return found

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE, Region
-from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Prediction
+from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace
 from a2lc_backend.store import Ledger, Query
 
@@ -29,7 +30,7 @@ class RoundView:
         self._classes = project.classes if project else ()
         self._workspace = workspace
         self._number = number
-        self.labels: Labels = workspace.labels(number)
+        self.labels: Labels = labels_of(ledger, workspace, project_id, number)
         self._queries: dict[int, list[Query]] = defaultdict(list)
         for query in ledger.queries(project_id, number):
             self._queries[query.task_id].append(query)
@@ -122,7 +123,7 @@ class RoundView:
         return f"Please check ({place} of {count} in this image): {said}{doubt}"
 
 
-def publish(context: Context, progress: Progress) -> None:
+def publish(context: Context, _items: Items, progress: Progress) -> None:
     """Write the round into the platform: one prediction a task, then the version, then the review queue."""
     view = RoundView(context.ledger, context.workspace, context.project_id, context.number)
     version = context.current().version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE
-from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
 from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue
 from a2lc_backend.rounds.trust import take_stock
-from a2lc_backend.rounds.workspace import SOURCES, Labels, Scores
+from a2lc_backend.rounds.workspace import SOURCES, Labels, Scores, digest
 from a2lc_backend.store import Audit, Query
 
 
-def rank(context: Context, progress: Progress) -> None:
+def rank(context: Context, _items: Items, progress: Progress) -> None:
     """Queue the masks most worth a person's look, with the samples of the audits, and name the round's version."""
     labels = context.workspace.labels(context.number)
     pool = load_pool(context, labels)
@@ -37,7 +36,7 @@ def rank(context: Context, progress: Progress) -> None:
     context.ledger.save_queries(context.project_id, context.number, queries)
     context.ledger.save_audits(context.project_id, context.number, _audits(context, owners, pool, labels, queue))
     trust = take_stock(context, pool, labels, table, queue.masks)
-    version = f"a2lc-r{context.number}-{_digest(labels, queries)}"
+    version = f"a2lc-r{context.number}-{digest(labels, queries)}"
     context.ledger.save_round(replace(context.current(), version=version, summary=trust))
 
 
@@ -101,13 +100,3 @@ def _audits(
         )
         for index, purpose in queue.samples.items()
     ]
-
-
-def _digest(labels: Labels, queries: Sequence[Query]) -> str:
-    """What makes one round's predictions differ from another's, in eight hexadecimal digits."""
-    digest = hashlib.sha256()
-    for array in (labels.task_ids, labels.labels, labels.sources):
-        digest.update(array.tobytes())
-    digest.update("\n".join(labels.mask_keys).encode())
-    digest.update("\n".join(f"{query.task_id} {query.region_id}" for query in queries).encode())
-    return digest.hexdigest()[:8]

@@ -9,47 +9,34 @@ from dataclasses import replace
 from itertools import groupby
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from a2lc_backend.rounds.collect import collect
-from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.correct import correct
+from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.heartbeat import Heartbeat, RoundBusyError, RoundStoppedError
+from a2lc_backend.rounds.phases import PHASES, PhaseKind, divide
 from a2lc_backend.rounds.platform import PlatformError
-from a2lc_backend.rounds.propose import propose
-from a2lc_backend.rounds.publish import publish
-from a2lc_backend.rounds.rank import rank
-from a2lc_backend.rounds.train import score, train
+from a2lc_backend.rounds.shards import STALE_SECONDS, work_shard
+from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Labels
-from a2lc_backend.store import ArtifactError, AutoCorrection, Ledger, Phase, Round
-
-PHASES: tuple[tuple[str, Callable[[Context, Progress], None]], ...] = (
-    ("collect", collect),
-    ("propose", propose),
-    ("correct", correct),
-    ("train", train),
-    ("score", score),
-    ("rank", rank),
-    ("publish", publish),
-)
-"""The phases in order. Publishing comes last, because a prediction also carries the queue."""
+from a2lc_backend.store import ArtifactError, AutoCorrection, Phase, Round, Shard
 
 LOCK_SECONDS = 30.0
-_BEATS_A_LOCK = 5
+_BEAT_SECONDS = 0.5
+_BEATS_A_RENEWAL = 10
 _PROGRESS_SECONDS = 0.3
+_CANCEL_POLL_SECONDS = 0.2
 
 log = structlog.get_logger()
 
 
-class RoundBusyError(RuntimeError):
-    """Another process runs a round of the same project."""
-
-
-class RoundStoppedError(RuntimeError):
-    """This process ends; the round goes on in the next one."""
-
-
 class RoundFailedError(RuntimeError):
     """A round failed; the message names the phase, why, and the mend."""
+
+
+Report = Callable[[str], None]
+"""Writes how far the phase is, with what it waits for ("" for nothing); raises if the round has to be given back."""
+
+Dispatch = Callable[[Context, PhaseKind, Report], None]
+"""Has the shards of a phase done that are not done yet; returns when all are done or one has failed."""
 
 
 def run_round(
@@ -57,118 +44,217 @@ def run_round(
     owner: str,
     watch: Callable[[Phase], None] | None = None,
     stop: threading.Event | None = None,
+    dispatch: Dispatch | None = None,
 ) -> Round:
-    """Run the phases of a round that are not done yet.
+    """Run the phases of a round that are not done yet, or finish its cancelling.
 
     Args:
         context: of the round.
         owner: names this process for the project's lock.
         watch: called with a phase whenever its progress is written.
         stop: ends the round at its next progress when set; it stays unfinished and is taken up again later.
+        dispatch: who does the work; this thread if not given.
 
     Returns:
-        The finished round.
+        The round: done, or cancelled.
 
     Raises:
         RoundBusyError: if another process holds the project's lock, or takes it over.
-        RoundStoppedError: if `stop` was set.
+        RoundStoppedError: if `stop` was set, or the round was paused.
         RoundFailedError: if a phase fails; the round can be taken up again.
     """
     ledger, project_id, number = context.ledger, context.project_id, context.number
     if not ledger.take_lock(project_id, owner, LOCK_SECONDS):
         raise RoundBusyError(f"a round of project {project_id} is being run by another process")
-    ended, lost = threading.Event(), threading.Event()
-    beat = threading.Thread(target=_keep_lock, args=(ledger, project_id, owner, ended, lost), daemon=True)
-    beat.start()
-
-    def check() -> None:
-        if lost.is_set():
-            raise RoundBusyError(f"another process took over the round of project {project_id}")
-        if stop is not None and stop.is_set():
-            raise RoundStoppedError(f"round {number} of project {project_id} is given back")
-
+    keeper = _Keeper(context, owner, stop)
     try:
-        finished = {phase.name for phase in ledger.phases(project_id, number) if phase.status == "done"}
-        if "propose" not in finished:
-            finished.discard("collect")  # images may have been imported or mended since it failed
-        for name, run in PHASES:
-            if name not in finished:
-                _run_phase(context, name, run, watch, check)
-        _summarise(context)
-        ledger.end_round(project_id, number, "done")
+        with Heartbeat(keeper.beat, _BEAT_SECONDS) as heart:
+            try:
+                keeper.see_status()
+                _run_phases(context, dispatch or _in_process(owner, stop), watch, heart.check)
+                _summarise(context)
+                if not ledger.change_status(project_id, number, ["running"], "done"):
+                    keeper.see_status()
+            except RoundStoppedError:
+                if context.current().status != "cancelling":
+                    raise
+                cancel(context)
     finally:
-        ended.set()
-        beat.join()
         ledger.release_lock(project_id, owner)
     return context.current()
 
 
-def _run_phase(
-    context: Context,
-    name: str,
-    run: Callable[[Context, Progress], None],
-    watch: Callable[[Phase], None] | None,
-    check: Callable[[], None],
+class _Keeper:
+    """Keeps the project's lock, and sees whether somebody paused or cancelled the round."""
+
+    def __init__(self, context: Context, owner: str, stop: threading.Event | None) -> None:
+        self._context, self._owner, self._stop = context, owner, stop
+        self._beats = 0
+
+    def beat(self) -> Exception | None:
+        """See `Heartbeat`."""
+        self._beats += 1
+        ledger, project_id = self._context.ledger, self._context.project_id
+        if self._beats % _BEATS_A_RENEWAL == 0 and not ledger.take_lock(project_id, self._owner, LOCK_SECONDS):
+            return RoundBusyError(f"another process took over the round of project {project_id}")
+        try:
+            self.see_status()
+        except RoundStoppedError as error:
+            return error
+        return None
+
+    def see_status(self) -> None:
+        """Raise RoundStoppedError if the round is not to go on."""
+        number, status = self._context.number, self._context.current().status
+        if self._stop is not None and self._stop.is_set():
+            raise RoundStoppedError(f"round {number} of project {self._context.project_id} is given back")
+        if status in ("paused", "cancelling"):
+            raise RoundStoppedError(f"round {number} of project {self._context.project_id} is {status}")
+
+
+def _run_phases(
+    context: Context, dispatch: Dispatch, watch: Callable[[Phase], None] | None, check: Callable[[], None]
 ) -> None:
     ledger, project_id, number = context.ledger, context.project_id, context.number
-    logger = log.bind(project=project_id, round=number, phase=name)
-    phase = Phase(name, "running", started=time.time())
-    written = 0.0
-
-    def write(now: Phase) -> None:
-        ledger.save_phase(project_id, number, now)
-        if watch:
-            watch(now)
-
-    def progress(done: int, total: int) -> None:
-        nonlocal phase, written
-        check()
-        phase = replace(phase, done=done, total=total)
-        if time.monotonic() - written >= _PROGRESS_SECONDS:
-            written = time.monotonic()
-            write(phase)
-
-    write(phase)
-    logger.info("phase begins")
-    try:
-        check()
-        run(context, progress)
-    except (RoundBusyError, RoundStoppedError):
-        logger.info("phase is given back")
-        raise
-    except Exception as error:
-        write(replace(phase, status="failed", ended=time.time()))
-        expected = isinstance(error, PlatformError | ArtifactError | ValueError)
-        message = f"{name}: {error}" if expected else f"{name}: {type(error).__name__}: {error}"
-        ledger.end_round(project_id, number, "failed", message)
-        logger.error("phase failed", error=message, exc_info=not expected)
-        raise RoundFailedError(message) from error
-    write(replace(phase, status="done", ended=time.time()))
-    logger.info("phase ends", seconds=round(time.time() - phase.started, 2))
+    phases = ledger.phases(project_id, number)
+    finished = {phase.name for phase in phases if phase.status == "done"}
+    if any(phase.name == "propose" and phase.status == "failed" for phase in phases):
+        finished.discard("collect")  # images may have been imported or mended since
+        for name in ("collect", "propose"):
+            ledger.plan_shards(project_id, number, name, [])
+    for kind in PHASES:
+        if kind.name not in finished:
+            _PhaseRun(context, kind, watch, check).run(dispatch)
 
 
-def _keep_lock(ledger: Ledger, project_id: int, owner: str, ended: threading.Event, lost: threading.Event) -> None:
-    while not ended.wait(LOCK_SECONDS / _BEATS_A_LOCK):
+class _PhaseRun:
+    """One phase from wherever it stands to its end."""
+
+    def __init__(
+        self, context: Context, kind: PhaseKind, watch: Callable[[Phase], None] | None, check: Callable[[], None]
+    ) -> None:
+        self._context, self._kind, self._watch, self._check = context, kind, watch, check
+        self._phase = Phase(kind.name, "running", started=time.time())
+        self._began: tuple[float, int] | None = None
+        self._written = 0.0
+        self._log = log.bind(project=context.project_id, round=context.number, phase=kind.name)
+
+    def run(self, dispatch: Dispatch) -> None:
+        begun = [
+            phase for phase in self._context.ledger.phases(self._context.project_id, self._context.number)
+            if phase.name == self._kind.name and phase.status == "running"
+        ]  # fmt: skip
+        self._phase = replace(self._phase, started=begun[0].started) if begun else self._phase
+        self._write()
+        self._log.info("phase begins")
         try:
-            if not ledger.take_lock(project_id, owner, LOCK_SECONDS):
-                lost.set()
-                return
-        except SQLAlchemyError as error:
-            log.warning("the lock could not be renewed; it is tried again", project=project_id, error=str(error))
+            self._check()
+            if not self._shards():
+                items = self._kind.plan(self._context) if self._kind.plan else None
+                parts = [[]] if items is None else divide(items)
+                self._context.ledger.plan_shards(self._context.project_id, self._context.number, self._kind.name, parts)
+            dispatch(self._context, self._kind, self.report)
+            failed = [shard for shard in self._shards() if shard.status == "failed"]
+            if failed:
+                raise PlatformError(failed[0].error)
+            if self._kind.finish:
+                self._kind.finish(self._context)
+        except (RoundBusyError, RoundStoppedError):
+            self._log.info("phase is given back")
+            raise
+        except Exception as error:
+            self._fail(error)
+        self._count("")
+        self._write(replace(self._phase, status="done", ended=time.time(), eta=0.0, note=""))
+        self._log.info("phase ends", seconds=round(time.time() - self._phase.started, 2))
+
+    def report(self, note: str) -> None:
+        """See `Report`."""
+        self._check()
+        if time.monotonic() - self._written >= _PROGRESS_SECONDS:
+            self._count(note)
+            self._write()
+
+    def _fail(self, error: Exception) -> None:
+        self._write(replace(self._phase, status="failed", ended=time.time()))
+        expected = isinstance(error, PlatformError | ArtifactError | ValueError)
+        message = f"{self._kind.name}: {error}" if expected else f"{self._kind.name}: {type(error).__name__}: {error}"
+        number = self._context.number
+        self._context.ledger.change_status(self._context.project_id, number, ["running"], "failed", message)
+        self._log.error("phase failed", error=message, exc_info=not expected)
+        raise RoundFailedError(message) from error
+
+    def _shards(self) -> list[Shard]:
+        return self._context.ledger.shards(self._context.project_id, self._context.number, self._kind.name)
+
+    def _count(self, note: str) -> None:
+        shards = self._shards()
+        done = sum(shard.total if shard.status == "done" else shard.done for shard in shards)
+        total = sum(shard.total for shard in shards)
+        if self._began is None:
+            self._began = (time.monotonic(), done)
+        seconds, units = time.monotonic() - self._began[0], done - self._began[1]
+        rate = units / seconds if seconds > 0 and units > 0 else 0.0
+        eta = (total - done) / rate if rate else 0.0
+        self._phase = replace(self._phase, done=done, total=total, rate=rate, eta=eta, note=note)
+
+    def _write(self, phase: Phase | None = None) -> None:
+        self._phase = phase or self._phase
+        self._written = time.monotonic()
+        self._context.ledger.save_phase(self._context.project_id, self._context.number, self._phase)
+        if self._watch:
+            self._watch(self._phase)
+
+
+def _in_process(owner: str, stop: threading.Event | None) -> Dispatch:
+    """Do the shards one after another on this thread."""
+
+    def dispatch(context: Context, kind: PhaseKind, report: Report) -> None:
+        for shard in context.ledger.shards(context.project_id, context.number, kind.name):
+            if shard.status in ("done", "failed"):
+                continue
+            # Whoever holds the project's lock is alone: a claim of another process is a dead one's.
+            work_shard(context, kind, shard.index, owner, 0.0, stop, report)
+            report("")
+
+    return dispatch
+
+
+def cancel(context: Context) -> None:
+    """Finish the cancelling of a round: nothing of it stays, neither here nor on the platform, but its row."""
+    ledger, project_id, number = context.ledger, context.project_id, context.number
+    end = time.monotonic() + STALE_SECONDS
+    while time.monotonic() < end and any(shard.status == "running" for shard in _alive(context)):
+        time.sleep(_CANCEL_POLL_SECONDS)
+    version = context.current().version
+    if version:
+        context.platform.drop(version, context.previous.version if context.previous else "")
+    ledger.forget_round(project_id, number)
+    context.workspace.forget_round(number)
+    ledger.change_status(project_id, number, ["cancelling"], "cancelled")
+    log.info("round is cancelled", project=project_id, round=number)
+
+
+def _alive(context: Context) -> list[Shard]:
+    """Shards of the round whose owners still speak."""
+    return [
+        shard for shard in context.ledger.running_shards()
+        if (shard.project_id, shard.round) == (context.project_id, context.number)
+        and shard.beat > time.time() - STALE_SECONDS
+    ]  # fmt: skip
 
 
 def _summarise(context: Context) -> None:
     """Count what the round did, for its report; a label goes back when the corrector no longer stands by another."""
-    labels = context.workspace.labels(context.number)
     ledger, project_id, number = context.ledger, context.project_id, context.number
-    answers = {(item.task_id, item.region_id) for item in ledger.corrections(project_id) if item.round == number}
-    changed = {
-        (item.task_id, item.region_id)
-        for item in ledger.corrections(project_id)
-        if item.round == number and item.changes
-    }
+    labels = labels_of(ledger, context.workspace, project_id, number)
+    last = context.previous.number if context.previous else -1
+    new = [item for item in ledger.corrections(project_id) if last < item.round <= number]
+    answers = {(item.task_id, item.region_id) for item in new}
+    changed = {(item.task_id, item.region_id) for item in new if item.changes}
     changes = ledger.auto_corrections(project_id, number)
     by_corrector = _count_by_corrector(context, labels, changes)
+    undone = sum(item.round == number for item in ledger.undone(project_id))
     current = context.current()
     states = ledger.tasks(project_id)
     summary: dict[str, float] = {
@@ -178,10 +264,11 @@ def _summarise(context: Context) -> None:
         "answered": len(answers),
         "changed_by_people": len(changed),
         "changed_by_corrector": by_corrector,
-        "changed_back": len(changes) - by_corrector,
+        "changed_back": len(changes) - by_corrector - undone,
+        "undone": undone,
         "problems": len(ledger.problems(project_id, number)),
     }
-    ledger.save_round(replace(current, summary=summary | current.summary))
+    ledger.save_round(replace(current, summary=current.summary | summary))
 
 
 def _count_by_corrector(context: Context, labels: Labels, changes: Sequence[AutoCorrection]) -> int:

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from a2lc_backend.acquisition import acquisition_rows
 from a2lc_backend.masks import label_map
-from a2lc_backend.rounds.context import Context, Progress
+from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Task, TaskError
 from a2lc_backend.rounds.workspace import Scores
 from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge
 
 
-def train(context: Context, progress: Progress) -> None:
+def train(context: Context, _items: Items, progress: Progress) -> None:
     """Train θ on the pseudo-labels of this round, from where the last round's θ stands."""
     labels = context.workspace.labels(context.number)
     segmenter = context.make_segmenter(len(context.project().classes))
-    if context.number > 0 and context.workspace.has_segmenter(context.number - 1):
+    if context.previous is not None and context.workspace.has_segmenter(context.previous.number):
         with suppress(SegmenterError):  # another kind of θ was used before
-            segmenter.load(context.workspace.segmenter(context.number - 1))
+            segmenter.load(context.workspace.segmenter(context.previous.number))
     inputs = _Inputs(context, segmenter)
 
     def samples() -> Iterator[tuple[NDArray[np.generic], NDArray[np.uint8]]]:
@@ -43,11 +43,14 @@ class _Inputs:
     def __init__(self, context: Context, segmenter: Segmenter) -> None:
         self._context = context
         self._segmenter = segmenter
-        self._images = {state.task_id: state.image for state in context.ledger.tasks(context.project_id)}
 
     def read(self, task_id: int, phase: str) -> NDArray[np.generic] | None:
         """An image's input; None if the image is gone, which is noted."""
-        workspace, kind, address = self._context.workspace, self._segmenter.fingerprint, self._images[task_id]
+        workspace, kind = self._context.workspace, self._segmenter.fingerprint
+        state = self._context.ledger.task(self._context.project_id, task_id)
+        if state is None:
+            return None  # it was deleted during the round
+        address = state.image
         if not workspace.has_input(task_id, address, kind):
             try:
                 image = self._context.platform.image(Task(task_id, address))
@@ -58,22 +61,37 @@ class _Inputs:
         return workspace.input(task_id, address, kind)
 
 
-def score(context: Context, progress: Progress) -> None:
-    """Let θ look at every image: what ranking and the corrector need of its soft labels."""
+def plan_score(context: Context) -> list[tuple[int, str]]:
+    """Every image with the masks it has in this round."""
     labels = context.workspace.labels(context.number)
-    segmenter = context.make_segmenter(len(context.project().classes))
-    segmenter.load(context.workspace.segmenter(context.number))
+    return list(zip(labels.task_ids.tolist(), labels.mask_keys, strict=True))
+
+
+def score(context: Context, items: Items, progress: Progress) -> None:
+    """Let θ look at some images: what ranking and the corrector need of its soft labels.
+
+    Args:
+        context: of the round.
+        items: from `plan_score`.
+        progress: told of every image.
+    """
+    segmenter = context.once("θ", lambda: _trained(context))
     inputs = _Inputs(context, segmenter)
-    for place, task_id in enumerate(labels.task_ids):
-        progress(place, len(labels.task_ids))
-        key = labels.mask_keys[place]
-        if context.workspace.scores(context.number, int(task_id), key) is not None:
+    for done, (task_id, key) in enumerate(items):
+        progress(done, len(items))
+        if context.workspace.scores(context.number, task_id, key) is not None:
             continue
         masks = context.workspace.masks(key)
-        prepared = inputs.read(int(task_id), "score")
+        prepared = inputs.read(task_id, "score")
         if prepared is None:
             continue
         soft = enlarge(segmenter.soft_labels(prepared), masks.size)
         rows, means, dominant = acquisition_rows(soft, masks.mask_ids, len(masks))
-        context.workspace.write_scores(context.number, int(task_id), Scores(key, rows, means, dominant))
-    progress(len(labels.task_ids), len(labels.task_ids))
+        context.workspace.write_scores(context.number, task_id, Scores(key, rows, means, dominant))
+    progress(len(items), len(items))
+
+
+def _trained(context: Context) -> Segmenter:
+    segmenter = context.make_segmenter(len(context.project().classes))
+    segmenter.load(context.workspace.segmenter(context.number))
+    return segmenter

@@ -60,7 +60,7 @@ def take_stock(
     answers, audits = pool.answers, ledger.audits(project_id)
     results, surveys = [], []
     for record in ledger.rounds(project_id):
-        if record.number >= number or "automatic" not in record.summary:
+        if record.number >= number or record.status != "done" or "automatic" not in record.summary:
             continue
         drawn = [item for item in audits if item.round == record.number]
         survey = _survey(context, pool, record, drawn, answers)
@@ -78,7 +78,7 @@ def take_stock(
         total = (sum(getattr(result, name) for result in results) for name in columns)
         results.append(AuditResult(number, -1, *total))
     ledger.save_audit_results(project_id, number, results)
-    if number == 0:
+    if context.previous is None:
         return counts
     counts |= _spelled("still_wrong", still_wrong(surveys, automatic, int(open_masks.sum())))
     hits, answered = _hit_rate(context, labels, answers)
@@ -114,21 +114,21 @@ def _was_there(context: Context, pool: Pool, number: int) -> NDArray[np.bool_]:
 
 def _hit_rate(context: Context, labels: Labels, answers: Answers) -> tuple[int, int]:
     """Answers of the last queue that changed a label, and all of them; none where it was ranked in another way."""
-    if not _ranked_alike(context, labels):
+    if context.previous is None or not _ranked_alike(context, context.previous, labels):
         return 0, 0
     asked = [
         (query.label, answers[query.task_id, query.region_id])
-        for query in context.ledger.queries(context.project_id, context.number - 1)
+        for query in context.ledger.queries(context.project_id, context.previous.number)
         if (query.task_id, query.region_id) in answers
     ]
     return sum(held != answer for held, answer in asked), len(asked)
 
 
-def _ranked_alike(context: Context, labels: Labels) -> bool:
+def _ranked_alike(context: Context, previous: Round, labels: Labels) -> bool:
     """Whether the last queue heeded the corrector just as this one does."""
     if context.settings.ranking != "doubt":
         return True
-    before = context.workspace.labels(context.number - 1)
+    before = context.workspace.labels(previous.number)
     return bool(np.isfinite(before.doubt).any() == np.isfinite(labels.doubt).any())
 
 

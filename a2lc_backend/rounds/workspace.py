@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import MaskSet, Source
-from a2lc_backend.store import Artifacts
+from a2lc_backend.store import Artifacts, Query
 
 SOURCES: tuple[Source, ...] = ("foundation", "imported", "human", "corrector")
 
@@ -224,3 +225,17 @@ class Workspace:
         if "strata" not in arrays:  # written before corrections were audited
             arrays["strata"] = np.full(len(arrays["labels"]), -1, np.int64)
         return Labels(**(arrays | {"mask_keys": tuple(arrays["mask_keys"].tolist())}))
+
+    def forget_round(self, number: int) -> None:
+        """Delete everything that was stored for a round."""
+        self._artifacts.delete(f"{self._root}/rounds/{number}")
+
+
+def digest(labels: Labels, queries: Sequence[Query]) -> str:
+    """What makes one round's predictions differ from another's, in eight hexadecimal digits."""
+    found = hashlib.sha256()
+    for array in (labels.task_ids, labels.labels, labels.sources):
+        found.update(array.tobytes())
+    found.update("\n".join(labels.mask_keys).encode())
+    found.update("\n".join(f"{query.task_id} {query.region_id}" for query in queries).encode())
+    return found.hexdigest()[:8]

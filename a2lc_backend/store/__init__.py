@@ -1,6 +1,7 @@
 """What the program remembers: the ledger (SQL) and artifacts (arrays by key)."""
 
 from a2lc_backend.store.artifacts import ArtifactError, Artifacts
+from a2lc_backend.store.jobs import ALIVE_SECONDS
 from a2lc_backend.store.ledger import Ledger
 from a2lc_backend.store.records import (
     Audit,
@@ -16,11 +17,15 @@ from a2lc_backend.store.records import (
     Query,
     Round,
     SeenAnnotation,
+    Shard,
     StratumDecision,
     TaskState,
+    Undone,
+    Worker,
 )
 
 __all__ = [
+    "ALIVE_SECONDS",
     "ArtifactError",
     "Artifacts",
     "Audit",
@@ -37,6 +42,9 @@ __all__ = [
     "Query",
     "Round",
     "SeenAnnotation",
+    "Shard",
     "StratumDecision",
     "TaskState",
+    "Undone",
+    "Worker",
 ]

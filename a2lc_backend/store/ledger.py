@@ -12,9 +12,11 @@ from typing import Any, cast
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import and_, create_engine, delete, event, func, insert, select, update
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import IntegrityError
 
 from a2lc_backend.store import tables
+from a2lc_backend.store.jobs import JobTables
 from a2lc_backend.store.records import (
     AutoCorrection,
     Correction,
@@ -32,7 +34,7 @@ from a2lc_backend.store.rows import chunks, replace_rows
 from a2lc_backend.store.trust import TrustTables
 
 
-class Ledger(TrustTables):
+class Ledger(TrustTables, JobTables):
     """All reading and writing of the database; every method is one transaction.
 
     Args:
@@ -44,6 +46,7 @@ class Ledger(TrustTables):
         self.url = url
         super().__init__(_make_engine(url))
         with self._engine.connect() as connection:
+            _lock_schema(connection)
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             config.attributes["connection"] = connection
@@ -106,7 +109,7 @@ class Ledger(TrustTables):
     def begin_round(self, project_id: int, budget: int) -> Round:
         """The round that is unfinished, or a new one after the last.
 
-        A failed round is taken up again where it stopped.
+        One that failed or was paused is taken up again where it stopped.
 
         Args:
             project_id: of the project.
@@ -117,11 +120,12 @@ class Ledger(TrustTables):
             last = db.execute(
                 select(table).where(table.c.project_id == project_id).order_by(table.c.number.desc()).limit(1)
             ).first()
-            if last is not None and last.status != "done":
-                key = and_(table.c.project_id == project_id, table.c.number == last.number)
-                asked = {"budget": budget} if budget else {}
-                db.execute(update(table).where(key).values(status="running", error="", ended=0.0, **asked))
+            if last is not None and last.status not in _ENDED:
                 number = last.number
+                key = and_(table.c.project_id == project_id, table.c.number == number)
+                asked = {"budget": budget} if budget else {}
+                again = update(table).where(key, table.c.status != "cancelling")
+                db.execute(again.values(status="running", error="", ended=0.0, **asked))
             else:
                 number = 0 if last is None else last.number + 1
                 row = {
@@ -130,19 +134,43 @@ class Ledger(TrustTables):
                 }  # fmt: skip
                 db.execute(insert(table).values(**row))
             found = db.execute(select(table).where(table.c.project_id == project_id, table.c.number == number)).one()
+        self.retry_shards(project_id, number)
         return _round(found)
+
+    def change_status(
+        self, project_id: int, number: int, before: Iterable[RoundStatus], after: RoundStatus, error: str = ""
+    ) -> bool:
+        """Bring a round from one of some states into another; whether it was in one of them."""
+        table = tables.rounds
+        ended = time.time() if after in (*_ENDED, "failed") else 0.0
+        with self._engine.begin() as db:
+            key = and_(table.c.project_id == project_id, table.c.number == number, table.c.status.in_(list(before)))
+            change = update(table).where(key).values(status=after, error=error, ended=ended)
+            return bool(db.execute(change).rowcount)
+
+    def forget_round(self, project_id: int, number: int) -> None:
+        """Drop what a cancelled round had planned: its queue, audits, decisions and shards."""
+        with self._engine.begin() as db:
+            for table in (
+                tables.queries, tables.audits, tables.strata, tables.audit_results, tables.proposal_groups,
+                tables.auto_corrections, tables.shards,
+            ):  # fmt: skip
+                db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
+
+    def reopen_phase(self, project_id: int, number: int, name: str, version: str) -> None:
+        """Let a phase of a finished round be run again, under another version of its predictions."""
+        with self._engine.begin() as db:
+            for table, column in ((tables.phases, tables.phases.c.name), (tables.shards, tables.shards.c.phase)):
+                key = and_(table.c.project_id == project_id, table.c.round == number, column == name)
+                db.execute(delete(table).where(key))
+            rounds = tables.rounds
+            mine = and_(rounds.c.project_id == project_id, rounds.c.number == number)
+            db.execute(update(rounds).where(mine).values(status="running", error="", version=version))
 
     def save_round(self, record: Round) -> None:
         """Replace a round's row."""
         with self._engine.begin() as db:
             replace_rows(db, tables.rounds, [asdict(record)], ("project_id", "number"))
-
-    def end_round(self, project_id: int, number: int, status: RoundStatus, error: str = "") -> None:
-        """Set a round's outcome."""
-        table = tables.rounds
-        with self._engine.begin() as db:
-            key = and_(table.c.project_id == project_id, table.c.number == number)
-            db.execute(update(table).where(key).values(status=status, error=error, ended=time.time()))
 
     def round(self, project_id: int, number: int) -> Round | None:
         """One round, or None if the project has not come to it."""
@@ -164,10 +192,10 @@ class Ledger(TrustTables):
         return done[-1] if done else None
 
     def unfinished(self) -> list[Round]:
-        """Rounds that were running when the process ended."""
+        """Rounds that are running, or were when a process ended, and those whose cancelling is not finished."""
         table = tables.rounds
         with self._engine.connect() as db:
-            rows = db.execute(select(table).where(table.c.status == "running")).all()
+            rows = db.execute(select(table).where(table.c.status.in_(("running", "cancelling")))).all()
         return [_round(row) for row in rows]
 
     def save_phase(self, project_id: int, number: int, phase: Phase) -> None:
@@ -182,7 +210,12 @@ class Ledger(TrustTables):
         with self._engine.connect() as db:
             where = and_(table.c.project_id == project_id, table.c.round == number)
             rows = db.execute(select(table).where(where).order_by(table.c.started)).all()
-        return [Phase(row.name, row.status, row.done, row.total, row.started, row.ended) for row in rows]
+        return [
+            Phase(
+                row.name, row.status, row.done, row.total, row.started, row.ended, row.rate, row.eta, row.note
+            )
+            for row in rows
+        ]  # fmt: skip
 
     # What people said
 
@@ -215,12 +248,14 @@ class Ledger(TrustTables):
                     where = and_(table.c.project_id == project_id, table.c.annotation_id.in_(chunk))
                     db.execute(delete(table).where(where))
 
-    def corrections(self, project_id: int) -> list[Correction]:
-        """Every decision of people that stands, oldest first."""
+    def corrections(self, project_id: int, task_ids: Sequence[int] | None = None) -> list[Correction]:
+        """Every decision of people that stands, oldest first; of some tasks if they are named."""
         table = tables.corrections
+        query = select(table).where(table.c.project_id == project_id)
+        parts = [query] if task_ids is None else [query.where(table.c.task_id.in_(part)) for part in chunks(task_ids)]
         with self._engine.connect() as db:
-            query = select(table).where(table.c.project_id == project_id)
-            rows = db.execute(query.order_by(table.c.made_at, table.c.annotation_id, table.c.region_id)).all()
+            rows = [row for part in parts for row in db.execute(part)]
+        rows.sort(key=lambda row: (row.made_at, row.annotation_id, row.region_id))
         return [
             Correction(
                 row.annotation_id, row.task_id, row.region_id, row.kind, row.label, row.before, row.annotator,
@@ -299,10 +334,11 @@ class Ledger(TrustTables):
             rows = db.execute(select(table).where(table.c.handled == 0).order_by(table.c.id)).all()
         return [Event(row.id, row.action, row.project_id) for row in rows]
 
-    def close_event(self, event_id: int) -> None:
-        """Note that a webhook was acted on."""
+    def close_events(self, event_ids: Iterable[int]) -> None:
+        """Note that webhooks were acted on."""
         with self._engine.begin() as db:
-            db.execute(update(tables.events).where(tables.events.c.id == event_id).values(handled=1))
+            for part in chunks(sorted(event_ids)):
+                db.execute(update(tables.events).where(tables.events.c.id.in_(part)).values(handled=1))
 
     # One lock a project
 
@@ -318,9 +354,13 @@ class Ledger(TrustTables):
             if taken.rowcount:
                 return True
             held = db.execute(select(func.count()).select_from(table).where(table.c.project_id == project_id)).scalar()
-            if held:
-                return False
-            db.execute(insert(table).values(project_id=project_id, owner=owner, beat=now))
+        if held:
+            return False
+        try:
+            with self._engine.begin() as db:
+                db.execute(insert(table).values(project_id=project_id, owner=owner, beat=now))
+        except IntegrityError:  # another process was quicker
+            return False
         return True
 
     def release_lock(self, project_id: int, owner: str) -> None:
@@ -330,10 +370,24 @@ class Ledger(TrustTables):
             db.execute(delete(table).where(table.c.project_id == project_id, table.c.owner == owner))
 
 
+_ENDED = ("done", "cancelled")
+_SCHEMA_LOCK = 0x61326C63
+
+
+def _lock_schema(connection: Connection) -> None:
+    """Let one process at a time look after the schema; one that is killed leaves the schema as it was."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+
+
 def _make_engine(url: str) -> Engine:
     parsed = make_url(url)
+    if parsed.drivername in {"postgres", "postgresql"}:
+        parsed = parsed.set(drivername="postgresql+pg8000")
     if not parsed.drivername.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(parsed, pool_pre_ping=True)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30})

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from a2lc_backend.masks import IGNORE, Purpose
+from a2lc_backend.masks import IGNORE, Purpose, Source
 
-RoundStatus = Literal["running", "done", "failed"]
+RoundStatus = Literal["running", "paused", "cancelling", "cancelled", "done", "failed"]
 PhaseStatus = Literal["running", "done", "failed"]
+ShardStatus = Literal["waiting", "running", "done", "failed"]
 CorrectionKind = Literal["label", "shape", "new", "deleted"]
 
 
@@ -226,7 +227,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Phase:
-    """How far a phase of a round is; times are seconds since the epoch, `ended` 0 while it runs."""
+    """How far a phase of a round is.
+
+    Attributes:
+        name: of the phase.
+        status: running (also while the process is down), done or failed.
+        done: units, images mostly.
+        total: units there are; 0 while they are not known.
+        started: seconds since the epoch.
+        ended: seconds since the epoch, 0 while it runs.
+        rate: units a second since it was begun or taken up again.
+        eta: seconds left, 0 while that is not known.
+        note: what it waits for, with the mend; empty while it gets on.
+    """
 
     name: str
     status: PhaseStatus
@@ -234,6 +247,82 @@ class Phase:
     total: int = 0
     started: float = 0.0
     ended: float = 0.0
+    rate: float = 0.0
+    eta: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a phase that one worker does in one go.
+
+    Attributes:
+        project_id: of the project.
+        round: number of the round.
+        phase: name of the phase.
+        index: of the shard in its phase.
+        items: what it is about, as the phase planned it: JSON values.
+        status: waiting, running, done or failed.
+        done: units of it that are done.
+        total: units in it; 0 while they are not known.
+        owner: the process that has it.
+        beat: when that process last said so, seconds since the epoch.
+        attempts: how often it was begun and neither finished nor given back.
+        error: why it failed, with the mend.
+    """
+
+    project_id: int
+    round: int
+    phase: str
+    index: int
+    items: tuple[Any, ...]
+    status: ShardStatus = "waiting"
+    done: int = 0
+    total: int = 0
+    owner: str = ""
+    beat: float = 0.0
+    attempts: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that works on shards.
+
+    Attributes:
+        name: host, process id and a random part.
+        queues: it listens on.
+        started: seconds since the epoch.
+        beat: when it last said that it lives, seconds since the epoch.
+        doing: what it works on, empty while it waits.
+    """
+
+    name: str
+    queues: tuple[str, ...]
+    started: float
+    beat: float
+    doing: str = ""
+
+
+@dataclass(frozen=True)
+class Undone:
+    """An automatic correction that a person took back.
+
+    Attributes:
+        round: that had made it.
+        task_id: the image.
+        region_id: the mask.
+        before: class id that holds again.
+        after: class id that was taken back; no later round gives it to this mask by itself.
+        source: of the label that holds again.
+    """
+
+    round: int
+    task_id: int
+    region_id: str
+    before: int
+    after: int
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -243,7 +332,7 @@ class Round:
     Attributes:
         project_id: of the project in Label Studio.
         number: 0 = masks and first labels; 1, 2, … follow human corrections.
-        status: running (also while the process is down), done or failed.
+        status: running (also while the process is down), paused, cancelling, cancelled, done or failed.
         version: model version in Label Studio; empty before the queue is ranked.
         budget: masks to queue.
         error: why it failed, with the mend.

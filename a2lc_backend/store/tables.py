@@ -51,6 +51,48 @@ phases = Table(
     Column("total", Integer, nullable=False, default=0),
     Column("started", Float, nullable=False, default=0.0),
     Column("ended", Float, nullable=False, default=0.0),
+    Column("rate", Float, nullable=False, default=0.0),
+    Column("eta", Float, nullable=False, default=0.0),
+    Column("note", Text, nullable=False, default=""),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("phase", String(16), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("items", JSON, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("done", Integer, nullable=False, default=0),
+    Column("total", Integer, nullable=False, default=0),
+    Column("owner", String(64), nullable=False, default=""),
+    Column("beat", Float, nullable=False, default=0.0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("error", Text, nullable=False, default=""),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("queues", JSON, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("beat", Float, nullable=False),
+    Column("doing", Text, nullable=False, default=""),
+)
+
+undone = Table(
+    "undone",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("before", Integer, nullable=False),
+    Column("after", Integer, nullable=False),
+    Column("source", String(16), nullable=False),
 )
 
 seen_annotations = Table(

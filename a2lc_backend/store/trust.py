@@ -1,4 +1,4 @@
-"""The part of the ledger that says why automatic corrections were applied, and what audits found."""
+"""The part of the ledger that says why automatic corrections were applied, what audits found, what was taken back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import asdict
 from sqlalchemy import delete, insert, select
 
 from a2lc_backend.store import tables
-from a2lc_backend.store.records import Audit, AuditResult, ProposalGroup, StratumDecision
-from a2lc_backend.store.rows import RoundTables
+from a2lc_backend.store.records import Audit, AuditResult, ProposalGroup, StratumDecision, Undone
+from a2lc_backend.store.rows import RoundTables, replace_rows
 
 
 class TrustTables(RoundTables):
-    """Audits, decisions and approvals; `Ledger` is the whole."""
+    """Audits, decisions, approvals and undo; `Ledger` is the whole."""
 
     def save_audits(self, project_id: int, number: int, audits: Sequence[Audit]) -> None:
         """Replace the masks that a round drew for its audits."""
@@ -89,3 +89,24 @@ class TrustTables(RoundTables):
         with self._engine.connect() as db:
             rows = db.execute(select(table).where(table.c.project_id == project_id)).all()
         return frozenset((row.before, row.after) for row in rows)
+
+    def undo(self, project_id: int, items: Sequence[Undone]) -> None:
+        """Take automatic corrections back; the labels they had replaced hold again."""
+        rows = [asdict(item) | {"project_id": project_id} for item in items]
+        with self._engine.begin() as db:
+            replace_rows(db, tables.undone, rows, ("project_id", "round", "task_id", "region_id"))
+
+    def redo(self, project_id: int, number: int) -> int:
+        """Let the corrections of a round that were taken back hold again; how many they were."""
+        table = tables.undone
+        with self._engine.begin() as db:
+            where = (table.c.project_id == project_id, table.c.round == number)
+            return int(db.execute(delete(table).where(*where)).rowcount)
+
+    def undone(self, project_id: int) -> list[Undone]:
+        """The automatic corrections that people took back, by round."""
+        table = tables.undone
+        order = (table.c.round, table.c.task_id, table.c.region_id)
+        with self._engine.connect() as db:
+            rows = db.execute(select(table).where(table.c.project_id == project_id).order_by(*order)).all()
+        return [Undone(row.round, row.task_id, row.region_id, row.before, row.after, row.source) for row in rows]

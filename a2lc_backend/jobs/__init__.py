@@ -1,0 +1,5 @@
+"""Rounds in the background: RQ on Redis where an address is set, else one thread of the process."""
+
+from a2lc_backend.jobs.background import Jobs, NotPossibleError, NoWorkersError
+
+__all__ = ["Jobs", "NoWorkersError", "NotPossibleError"]

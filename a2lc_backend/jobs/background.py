@@ -1,0 +1,245 @@
+"""Conducts the rounds of all projects, and takes up what an earlier process left."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+import structlog
+
+from a2lc_backend.jobs.events import Events
+from a2lc_backend.label_studio import LabelStudioError, LabelStudioUnreachableError
+from a2lc_backend.rounds.heartbeat import RoundBusyError, RoundStoppedError
+from a2lc_backend.rounds.phases import QUEUES
+from a2lc_backend.rounds.runner import Dispatch, RoundFailedError
+from a2lc_backend.service import Service
+from a2lc_backend.store import Round
+
+_RETRY_SECONDS = 2.0
+_STOP_SECONDS = 20.0
+_PATIENCE_SECONDS = 300.0
+"""How long after its start the program, with rounds to take up, waits for a Label Studio that starts more slowly."""
+
+_CONDUCTORS = 8
+"""Rounds of different projects conducted at once where workers do the work."""
+
+log = structlog.get_logger()
+
+
+class NoWorkersError(RuntimeError):
+    """Nobody would do the work; the message names the queue and the command."""
+
+
+class NotPossibleError(RuntimeError):
+    """The round is in no state for what is asked; the message names the state and what to do."""
+
+
+class Jobs:
+    """Runs rounds: their phases on a thread of this process, or, where a Redis is set, in workers.
+
+    Args:
+        service: does the work.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._dispatch = _redis_dispatch(service)
+        self._projects: queue.Queue[int | None] = queue.Queue()
+        self._begin = threading.Lock()
+        self._active: set[int] = set()
+        count = _CONDUCTORS if self._dispatch else 1
+        self._threads = [
+            threading.Thread(target=self._work, name=f"a2lc-rounds-{index}", daemon=True) for index in range(count)
+        ]
+        self._stopping = threading.Event()
+        self._resumed: set[int] = set()
+        self._patient_until = 0.0
+        self._events = Events(service, self._begin_if_new)
+
+    def start(self) -> None:
+        """Start the threads with what was unfinished when the last process ended."""
+        self._patient_until = time.monotonic() + _PATIENCE_SECONDS
+        for record in self._service.ledger.unfinished():
+            log.info("round taken up again", project=record.project_id, round=record.number)
+            self._resumed.add(record.project_id)
+            self._projects.put(record.project_id)
+        for thread in self._threads:
+            thread.start()
+        self._events.start()
+
+    def stop(self) -> bool:
+        """Give the present rounds back, to be taken up by the next process; whether the threads have ended."""
+        self._stopping.set()
+        self._events.stop()
+        for _ in self._threads:
+            self._projects.put(None)
+        end = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(end - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def alive(self) -> bool:
+        """Whether rounds that are begun will be run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def next_round(self, project_id: int, budget: int | None = None) -> Round:
+        """Begin the next round of a project, or go on with one that failed or is paused.
+
+        A round that is running is returned instead.
+
+        Raises:
+            NoWorkersError: if nobody would do the work.
+        """
+        with self._begin:
+            running = [item for item in self._service.ledger.unfinished() if item.project_id == project_id]
+            if not running:
+                self._see_workers()
+            record = running[0] if running else self._service.begin_round(project_id, budget)
+        self._projects.put(project_id)
+        return record
+
+    def pause(self, project_id: int) -> Round:
+        """Stop the running round of a project; what is done stays done, and `next_round` goes on with it.
+
+        Raises:
+            NotPossibleError: if none is running.
+        """
+        last = self._last(project_id)
+        if not self._service.ledger.change_status(project_id, last.number, ["running"], "paused"):
+            raise NotPossibleError(f"round {last.number} of project {project_id} is {last.status}: nothing to pause")
+        return self._last(project_id)
+
+    def cancel(self, project_id: int) -> Round:
+        """Give up the unfinished round of a project: labels and queue of the round before stay.
+
+        What people answered is kept and counts in the next round.
+
+        Raises:
+            NotPossibleError: if there is none, or it is only published again.
+        """
+        last = self._last(project_id)
+        if "tasks" in last.summary and last.status != "done":
+            raise NotPossibleError(
+                f"round {last.number} of project {project_id} is finished and only published again; let it end"
+            )
+        before = ["running", "paused", "failed"]
+        if not self._service.ledger.change_status(project_id, last.number, before, "cancelling"):  # type: ignore[arg-type]
+            raise NotPossibleError(f"round {last.number} of project {project_id} is {last.status}: nothing to cancel")
+        self._projects.put(project_id)
+        return self._last(project_id)
+
+    def undo(self, project_id: int, number: int, redo: bool = False) -> int:
+        """Take a round's automatic corrections back, or let them hold again, and publish the labels anew.
+
+        Args:
+            project_id: of the project.
+            number: of the finished round.
+            redo: let those hold again that were taken back.
+
+        Returns:
+            How many corrections that were.
+
+        Raises:
+            NotPossibleError: while a round is unfinished.
+            NotThereError: if there is no such finished round.
+            NoWorkersError: if nobody would publish.
+        """
+        with self._begin:
+            last = self._last(project_id)
+            if last.status not in ("done", "cancelled"):
+                raise NotPossibleError(
+                    f"round {last.number} of project {project_id} is {last.status}; wait for its end or cancel it first"
+                )
+            self._see_workers()
+            count = self._service.undo(project_id, number, redo)
+        if count:
+            self._projects.put(project_id)
+        return count
+
+    def handle_events(self) -> None:
+        """Act on persisted webhooks soon, on a thread."""
+        self._events.wake()
+
+    def _last(self, project_id: int) -> Round:
+        rounds = self._service.ledger.rounds(project_id)
+        if not rounds:
+            raise NotPossibleError(f"project {project_id} has no rounds yet; start round 0 first")
+        return rounds[-1]
+
+    def _see_workers(self) -> None:
+        if self._dispatch is None:
+            return
+        from a2lc_backend.jobs.redis_queue import listening, queue_name  # noqa: PLC0415
+
+        there = listening(self._service.ledger)
+        missing = [queue_name(name) for name in QUEUES if not there[queue_name(name)]]
+        if missing:
+            raise NoWorkersError(
+                f"no worker listens on {' and '.join(missing)}, so nothing was begun; start one with: "
+                f"a2lc worker --queues {','.join(missing)}"
+            )
+
+    def _begin_if_new(self, project_id: int) -> None:
+        try:
+            self.next_round(project_id)
+        except NoWorkersError as error:
+            log.error("round is not begun", project=project_id, error=str(error))
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            project_id = self._projects.get()
+            if project_id is None:
+                return
+            with self._begin:
+                if project_id in self._active:
+                    continue
+                self._active.add(project_id)
+            try:
+                self._run(project_id)
+            except RoundStoppedError as error:
+                log.info("round stops", project=project_id, reason=str(error))
+            except (RoundFailedError, LabelStudioError, ValueError) as error:
+                log.error("round failed", project=project_id, error=str(error))
+            except Exception:  # the thread must outlive any round
+                log.exception("round failed", project=project_id)
+            finally:
+                with self._begin:
+                    self._active.discard(project_id)
+            if not self._stopping.is_set():
+                self._look_again(project_id)
+
+    def _look_again(self, project_id: int) -> None:
+        """A round may have been asked for, or cancelled, while the last was given back."""
+        unfinished = [item for item in self._service.ledger.unfinished() if item.project_id == project_id]
+        if unfinished and self._projects.empty():
+            self._again(project_id)
+
+    def _run(self, project_id: int) -> None:
+        if not any(item.project_id == project_id for item in self._service.ledger.unfinished()):
+            return  # it was asked for twice, or another process has finished it
+        patient = project_id in self._resumed and time.monotonic() < self._patient_until
+        try:
+            self._service.run(project_id, stop=self._stopping, patient=patient, dispatch=self._dispatch)
+        except RoundBusyError:
+            # Another process runs it, or was killed and holds the lock until that goes stale.
+            log.info("another process has the round; it is looked at again", project=project_id)
+        except LabelStudioUnreachableError as error:
+            if not patient:
+                raise
+            log.warning("Label Studio does not answer yet", project=project_id, error=str(error))
+
+    def _again(self, project_id: int) -> None:
+        timer = threading.Timer(_RETRY_SECONDS, self._projects.put, [project_id])
+        timer.daemon = True
+        timer.start()
+
+
+def _redis_dispatch(service: Service) -> Dispatch | None:
+    url = service.settings.redis_url.get_secret_value()
+    if not url:
+        return None
+    from a2lc_backend.jobs.redis_queue import RedisDispatch  # noqa: PLC0415
+
+    return RedisDispatch(url, service.settings.job_seconds)

@@ -1,0 +1,99 @@
+"""Acts on persisted webhooks, and on the number of corrections that a project waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from a2lc_backend.label_studio import LabelStudioError
+from a2lc_backend.rounds.platform import PlatformError
+from a2lc_backend.service import Service
+from a2lc_backend.settings import SettingsError
+
+_GATHER_SECONDS = 1.0
+"""Webhooks that come within so long are looked at together."""
+
+_POLL_SECONDS = 60.0
+"""Label Studio does not send a webhook twice, so projects that wait for corrections are looked at now and then."""
+
+log = structlog.get_logger()
+
+
+class Events:
+    """A thread that looks at Label Studio when a webhook says that something happened there.
+
+    A webhook is a hint and proves nothing: it may be lost, doubled, late or forged. Start Training begins a round only
+    if Label Studio holds something that the last round did not know.
+
+    Args:
+        service: does the work.
+        begin: begins the next round of a project.
+    """
+
+    def __init__(self, service: Service, begin: Callable[[int], None]) -> None:
+        self._service, self._begin = service, begin
+        self._wanted, self._stopping = threading.Event(), threading.Event()
+        self._waiting: set[int] = set()
+        self._thread = threading.Thread(target=self._run, name="a2lc-events", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread with the webhooks that the last process had not acted on."""
+        self._waiting = {project.id for project in self._service.ledger.projects()}
+        self._wanted.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; what it has not acted on is left to the next process."""
+        self._stopping.set()
+        self._wanted.set()
+        if self._thread.is_alive():
+            self._thread.join(_GATHER_SECONDS * 5)
+
+    def wake(self) -> None:
+        """Look at the persisted webhooks soon."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while True:
+            timed_out = not self._wanted.wait(_POLL_SECONDS)
+            if self._stopping.is_set():
+                return
+            if not timed_out:
+                self._stopping.wait(_GATHER_SECONDS)
+                self._wanted.clear()
+            try:
+                self._handle(self._waiting if timed_out else set())
+            except Exception:  # the thread must outlive any event
+                log.exception("webhooks could not be handled; they are kept")
+
+    def _handle(self, projects: set[int]) -> None:
+        events = self._service.ledger.open_events()
+        training = {event.project_id for event in events if event.action == "START_TRAINING"}
+        for project_id in sorted(projects | {event.project_id for event in events}):
+            if self._stopping.is_set():
+                return
+            if project_id in training or self._service.ledger.project(project_id) is not None:
+                self._look(project_id, project_id in training)
+        self._service.ledger.close_events([event.id for event in events])
+
+    def _look(self, project_id: int, training: bool) -> None:
+        try:
+            found = self._service.look(project_id, training)
+        except (PlatformError, LabelStudioError, SettingsError) as error:
+            log.warning("Label Studio could not be looked at", project=project_id, error=str(error))
+            return
+        if found is None:
+            return  # a round is unfinished: it collects by itself, or a person decides
+        (self._waiting.add if found.wanted else self._waiting.discard)(project_id)
+        if training and found.new:
+            self._begin(project_id)
+        elif training:
+            log.info(
+                "Start Training: nothing new since the last round; begin one with `a2lc rounds next`",
+                project=project_id,
+            )
+        elif found.wanted and found.answers >= found.wanted:
+            log.info("enough masks are corrected", project=project_id, answers=found.answers)
+            self._begin(project_id)

@@ -1,0 +1,58 @@
+"""The phases of a round, in order: what each does, where it runs, and how it is divided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from a2lc_backend.rounds.collect import collect
+from a2lc_backend.rounds.context import Context, Items, Progress
+from a2lc_backend.rounds.correct import correct
+from a2lc_backend.rounds.propose import finish_proposals, plan_proposals, propose
+from a2lc_backend.rounds.publish import publish
+from a2lc_backend.rounds.rank import rank
+from a2lc_backend.rounds.train import plan_score, score, train
+
+QueueName = Literal["gpu", "cpu"]
+QUEUES: tuple[QueueName, ...] = ("gpu", "cpu")
+
+
+@dataclass(frozen=True)
+class PhaseKind:
+    """What a phase does.
+
+    Attributes:
+        name: of the phase.
+        queue: where its work belongs: `gpu` where a neural network runs.
+        work: does a shard, or all of it; may be run again for the same items, also by two processes at once.
+        plan: lists what there is to do, to be divided into shards; None for a phase that is one job.
+        finish: does once what comes after the last shard; may be run again.
+    """
+
+    name: str
+    queue: QueueName
+    work: Callable[[Context, Items, Progress], None]
+    plan: Callable[[Context], Sequence[Any]] | None = None
+    finish: Callable[[Context], None] | None = None
+
+
+PHASES: tuple[PhaseKind, ...] = (
+    PhaseKind("collect", "cpu", collect),
+    PhaseKind("propose", "gpu", propose, plan_proposals, finish_proposals),
+    PhaseKind("correct", "cpu", correct),
+    PhaseKind("train", "gpu", train),
+    PhaseKind("score", "gpu", score, plan_score),
+    PhaseKind("rank", "cpu", rank),
+    PhaseKind("publish", "cpu", publish),
+)
+"""Publishing comes last, because a prediction also carries the queue."""
+
+_SHARD_ITEMS = 64
+_SHARDS = 16
+
+
+def divide(items: Sequence[Any]) -> list[Sequence[Any]]:
+    """Parts of a phase's items: at most 64 each, and 16 parts or more where there are as many items."""
+    size = min(max(-(-len(items) // _SHARDS), 1), _SHARD_ITEMS)
+    return [items[start : start + size] for start in range(0, len(items), size)]

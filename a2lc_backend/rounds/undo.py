@@ -1,0 +1,126 @@
+"""Taking a round's automatic corrections back, and letting them hold again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from a2lc_backend.masks import Source
+from a2lc_backend.rounds.report import NotThereError, find_round
+from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace, digest
+from a2lc_backend.store import Ledger, Round, Undone
+
+
+def labels_of(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> Labels:
+    """The labels of a round as they hold: without the automatic corrections that people took back since."""
+    found = workspace.labels(number)
+    taken_back = [item for item in ledger.undone(project_id) if item.round <= number]
+    if not taken_back:
+        return found
+    by_task: dict[int, list[Undone]] = {}
+    for item in taken_back:
+        by_task.setdefault(item.task_id, []).append(item)
+    labels, sources, proposals = found.labels.copy(), found.sources.copy(), found.proposals.copy()
+    corrector = SOURCES.index("corrector")
+    for task_id, items in by_task.items():
+        place = found.find(task_id)
+        if place is None:
+            continue
+        span = found.span(place)
+        names = {
+            name: span.start + index for index, name in enumerate(workspace.catalog(found.mask_keys[place]).region_ids)
+        }
+        for item in sorted(items, key=lambda item: -item.round):  # the newest first: it stands on the older
+            row = names.get(item.region_id)
+            if row is not None and sources[row] == corrector and labels[row] == item.after:
+                labels[row], sources[row] = item.before, SOURCES.index(item.source)
+                proposals[row] = item.before
+    return replace(found, labels=labels, sources=sources, proposals=proposals)
+
+
+def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> int:
+    """Take back the automatic corrections that a round made and that still hold.
+
+    The labels they had replaced hold again, and no later round gives a mask the label that was taken back from it. The
+    last finished round is reopened, so that it is published again; it has to be run.
+
+    Args:
+        ledger: what the program remembers.
+        workspace: the project's artifacts.
+        project_id: of the project.
+        number: of the round, the last finished one or an older one.
+
+    Returns:
+        How many corrections were taken back; with 0 nothing was reopened.
+
+    Raises:
+        NotThereError: if the project has no such finished round.
+    """
+    last = _last_done(ledger, project_id, number)
+    labels = labels_of(ledger, workspace, project_id, last.number)
+    later = {
+        (item.task_id, item.region_id)
+        for after in range(number + 1, last.number + 1)
+        for item in ledger.auto_corrections(project_id, after)
+    }
+    mine = [item for item in ledger.auto_corrections(project_id, number) if (item.task_id, item.region_id) not in later]
+    rows: list[Undone] = []
+    corrector = SOURCES.index("corrector")
+    by_task: dict[int, list[int]] = {}
+    for index, correction in enumerate(mine):
+        by_task.setdefault(correction.task_id, []).append(index)
+    for task_id, indices in by_task.items():
+        place = labels.find(task_id)
+        if place is None:
+            continue
+        catalog, span = workspace.catalog(labels.mask_keys[place]), labels.span(place)
+        names = {name: index for index, name in enumerate(catalog.region_ids)}
+        held, sources = labels.labels[span], labels.sources[span]
+        for correction in (mine[index] for index in indices):
+            row = names.get(correction.region_id)
+            if row is None or sources[row] != corrector or held[row] != correction.after:
+                continue
+            first = int(catalog.first_labels[row]) == correction.before
+            origin: Source = "imported" if catalog.imported else "foundation"
+            rows.append(
+                Undone(
+                    number, task_id, correction.region_id, correction.before, correction.after,
+                    origin if first else "corrector",
+                )
+            )  # fmt: skip
+    if rows:
+        ledger.undo(project_id, rows)
+        _reopen(ledger, workspace, last)
+    return len(rows)
+
+
+def redo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> int:
+    """Let the automatic corrections of a round that were taken back hold again; see `undo_round`."""
+    last = _last_done(ledger, project_id, number)
+    count = ledger.redo(project_id, number)
+    if count:
+        _reopen(ledger, workspace, last)
+    return count
+
+
+def _last_done(ledger: Ledger, project_id: int, number: int) -> Round:
+    last = find_round(ledger, project_id, None)
+    asked = find_round(ledger, project_id, number)
+    if asked.status != "done":
+        raise NotThereError(
+            f"round {number} of project {project_id} is {asked.status}; only a finished one can be undone"
+        )
+    return last
+
+
+def _reopen(ledger: Ledger, workspace: Workspace, last: Round) -> None:
+    labels = labels_of(ledger, workspace, last.project_id, last.number)
+    version = f"a2lc-r{last.number}-{digest(labels, ledger.queries(last.project_id, last.number))}"
+    ledger.reopen_phase(last.project_id, last.number, "publish", version)
+
+
+def veto(ledger: Ledger, project_id: int) -> dict[tuple[int, str], set[int]]:
+    """Labels that people took back, by task id and region id."""
+    found: dict[tuple[int, str], set[int]] = {}
+    for item in ledger.undone(project_id):
+        found.setdefault((item.task_id, item.region_id), set()).add(item.after)
+    return found

@@ -1,0 +1,242 @@
+"""Rounds on a real Redis with real workers as processes, which are killed; Label Studio is real too."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from a2lc_backend.bench.scenes import draw_world
+from a2lc_backend.bench.world import World
+from a2lc_backend.rounds.phases import PHASES, divide
+from tests.conftest import REPOSITORY, Studio, wait_until
+from tests.rig import Rig
+
+IMAGES = 16
+KILLS = 30
+KILLS_A_ROUND = 5
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return draw_world(tmp_path_factory.mktemp("street"), images=IMAGES, val_images=1)
+
+
+@pytest.fixture
+def rigs(studio: Studio, street: World, tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Makes rigs and ends them after the test."""
+    made: list[Rig] = []
+
+    def make(**options: object) -> Rig:
+        made.append(Rig(studio, street, tmp_path / f"rig-{len(made)}", **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.stop()
+
+
+def started(rig: Rig) -> Rig:
+    """The rig with a project, round 0 finished and its queue answered."""
+    rig.start()
+    rig.loop.create_project(lambda done, total: None)
+    rig.run_round()
+    rig.loop.annotator().work()
+    return rig
+
+
+class Killer:
+    """Kills a worker, the backend or Redis when a round comes to a drawn point, and starts it again."""
+
+    def __init__(self, rig: Rig, dice: random.Random) -> None:
+        self._rig, self._dice = rig, dice
+        self.struck: list[tuple[str, str, str]] = []
+
+    def plan(self, count: int) -> list[tuple[str, str, str]]:
+        """Draw kill points in the order of the phases: (who, phase, at its beginning, inside or at its end)."""
+        points = [(kind.name, moment) for kind in PHASES for moment in ("begins", "inside", "ends")]
+        drawn = sorted(self._dice.sample(range(len(points)), count))
+        return [(self._dice.choice(["worker", "worker", "backend", "redis"]), *points[index]) for index in drawn]
+
+    def strike(self, number: int, who: str, phase: str, moment: str) -> None:
+        names = [kind.name for kind in PHASES]
+        later = names[names.index(phase) + 1 :]
+
+        def there() -> bool:
+            phases = self._rig.phases(number)
+            reached = ("done",) if moment == "ends" else ("running", "done")
+            return phases.get(phase) in reached or any(name in phases for name in later)
+
+        wait_until(there, 120, 0.005)
+        if moment == "inside":
+            time.sleep(self._dice.uniform(0.02, 0.4))
+        self.struck.append((who, phase, moment))
+        if who == "redis":
+            self._rig.redis.end(signal.SIGKILL)
+            self._rig.redis.start()
+        elif who == "backend":
+            self._rig.server.kill()
+            self._rig.server.start()
+        else:
+            victim = self._dice.choice(self._rig.workers)
+            victim.end(signal.SIGKILL)
+            victim.start()
+
+
+@pytest.mark.timeout(1500)
+def test_rounds_that_are_killed_end_as_undisturbed_ones(rigs: Callable[..., Rig]) -> None:
+    seed = int(os.environ.get("A2LC_TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"seed of the kill points: A2LC_TEST_SEED={seed}")
+    dice = random.Random(seed)
+    rig = started(rigs(workers=2))
+    calm_version = rig.shown_version()
+    stop_all(rig)
+    snapshot = rig.snapshot()
+    start_all(rig)
+    calm = rig.run_round()
+    expected = rig.predictions(calm["round"]["version"])
+    assert all(len(held) == 1 for held in expected.values())
+    struck: list[tuple[str, str, str]] = []
+    while len(struck) < KILLS:
+        stop_all(rig)
+        rig.restore(snapshot, calm_version)
+        start_all(rig)
+        killer = Killer(rig, dice)
+        number = rig.next_round()
+        for point in killer.plan(min(KILLS_A_ROUND, KILLS - len(struck))):
+            killer.strike(number, *point)
+        report = rig.wait_status(number, "done")
+        struck += killer.struck
+        assert report["round"]["version"] == calm["round"]["version"]
+        assert rig.shown_version() == report["round"]["version"]
+        assert rig.predictions(report["round"]["version"]) == expected, f"after {killer.struck}"
+    by_victim = Counter(who for who, _, _ in struck)
+    print(f"{len(struck)} kills: {dict(by_victim)}; {struck}")
+    assert set(by_victim) == {"worker", "backend", "redis"}
+
+
+def stop_all(rig: Rig) -> None:
+    rig.server.stop()
+    for worker in rig.workers:
+        worker.end(signal.SIGKILL)
+
+
+def start_all(rig: Rig) -> None:
+    for worker in rig.workers:
+        worker.start()
+    rig.server.start()
+    rig.wait_for_workers(len(rig.workers))
+
+
+@pytest.mark.timeout(900)
+def test_more_workers_come_to_the_same_result(rigs: Callable[..., Rig]) -> None:
+    rig = started(rigs(workers=4))
+    before = rig.shown_version()
+    stop_all(rig)
+    snapshot, everyone = rig.snapshot(), rig.workers
+    results, lines = [], []
+    for count in (1, 2, 4):
+        rig.restore(snapshot, before)
+        rig.workers = everyone[:count]
+        start_all(rig)
+        report = rig.run_round()
+        version = report["round"]["version"]
+        results.append((version, rig.predictions(version)))
+        sharded = {
+            phase["name"]: phase["total"] / (phase["ended"] - phase["started"])
+            for phase in report["phases"]
+            if phase["name"] in ("score", "publish")
+        }
+        lines.append(f"{count} workers: " + ", ".join(f"{name} {rate:.1f}/s" for name, rate in sharded.items()))
+        stop_all(rig)
+    rig.workers = everyone
+    print("\n".join(lines))
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_queue_without_a_worker_is_said_before_anything_is_begun(rigs: Callable[..., Rig]) -> None:
+    rig = rigs(workers=1)
+    rig.workers[0].queues = "a2lc-cpu"
+    rig.start()
+    rig.loop.create_project(lambda done, total: None)
+    reply = rig.post(f"/api/projects/{rig.project_id}/rounds", {})
+    assert reply.status_code == 503
+    assert "a2lc worker --queues a2lc-gpu" in reply.json()["detail"]
+    assert rig.get(f"/api/projects/{rig.project_id}/rounds") == []
+    command = [sys.executable, "-m", "a2lc_backend", "rounds", "next", "-p", str(rig.project_id)]
+    said = subprocess.run(
+        command, env=os.environ | rig.environment, capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+    assert said.returncode == 1
+    assert "no worker listens on a2lc-gpu" in said.stderr
+
+
+@pytest.mark.timeout(900)
+def test_a_round_is_paused_resumed_cancelled_and_undone(rigs: Callable[..., Rig]) -> None:
+    rig = started(rigs(workers=1))
+    base = f"/api/projects/{rig.project_id}/rounds"
+    shown = rig.shown_version()
+    # A worker that ends gives its shard back at once; without one the round waits, and says what for.
+    number = rig.next_round()
+    wait_until(lambda: rig.phases(number).get("train") == "running", 120, 0.02)
+    assert rig.workers[0].end(signal.SIGTERM) == 0
+    assert rig.get("/api/workers") == []
+    wait_until(lambda: "a2lc worker" in rig.get(f"{base}/{number}")["phases"][-1]["note"], 30)
+    assert rig.get(base)[-1]["number"] == rig.next_round() == number
+    assert rig.post(f"{base}/pause").json()["status"] == "paused"
+    assert rig.post(f"{base}/pause").status_code == 409
+    rig.workers[0].start()
+    rig.wait_for_workers(1)
+    assert rig.get(f"{base}/{number}")["round"]["status"] == "paused"
+    assert rig.next_round() == number
+    wait_until(lambda: rig.phases(number).get("score") in ("running", "done"), 120, 0.02)
+    assert rig.post(f"{base}/cancel").status_code == 202
+    report = rig.wait_status(number, "cancelled")
+    assert rig.shown_version() == shown
+    assert rig.predictions(report["round"]["version"]) == {}
+    # What people answered counts in the next round.
+    done = rig.run_round()
+    assert done["round"]["number"] == number + 1
+    assert done["round"]["summary"]["answered"] == 40
+    changed = done["round"]["summary"]["changed_by_corrector"]
+    assert changed > 0
+    assert rig.post(f"{base}/{number}/undo").status_code == 404
+    before = rig.predictions(done["round"]["version"])
+    count = rig.post(f"{base}/{number + 1}/undo").json()["corrections"]
+    assert count == changed
+    undone = rig.wait_status(number + 1, "done")
+    assert undone["round"]["version"] != done["round"]["version"]
+    assert rig.shown_version() == undone["round"]["version"]
+    assert undone["round"]["summary"]["changed_by_corrector"] == 0
+    assert rig.post(f"{base}/{number + 1}/redo").json()["corrections"] == count
+    again = rig.wait_status(number + 1, "done")
+    assert again["round"]["version"] == done["round"]["version"]
+    assert rig.predictions(done["round"]["version"]) == before
+    assert "a2lc_audit" in rig.metrics() or "a2lc_queued_masks" in rig.metrics()
+
+
+def test_secrets_stay_out_of_the_logs(rigs: Callable[..., Rig]) -> None:
+    rig = rigs(workers=1)
+    rig.start()
+    rig.loop.create_project(lambda done, total: None)
+    rig.run_round()
+    text = "".join(path.read_text(errors="replace") for path in rig.folder.glob("*.log"))
+    assert f"project={rig.project_id} round=0" in text or "round=0" in text
+    assert rig.studio.account.token not in text
+
+
+def test_phases_are_divided_evenly() -> None:
+    assert divide([]) == []
+    assert [len(part) for part in divide(range(5))] == [1] * 5
+    assert [len(part) for part in divide(range(48))] == [3] * 16
+    assert {len(part) for part in divide(range(64 * 40))} == {64}
