@@ -37,6 +37,8 @@ class ProjectSettings(BaseModel):
         precision: least share right of the policy `precision`.
         repeats: masks that people have answered may be queued again, as the published code of ALC does.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
+        keep_versions: versions of finished rounds that stay in Label Studio beside the newest one's; older predictions
+            are deleted.
         seed: of everything random.
     """
 
@@ -54,6 +56,7 @@ class ProjectSettings(BaseModel):
     precision: float = Field(default=0.9, gt=0, lt=1)
     repeats: bool = False
     whole_image: bool = False
+    keep_versions: int = Field(default=3, ge=2, le=10_000)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -119,6 +122,7 @@ class Settings(BaseSettings):
     precision: float = ProjectSettings().precision
     repeats: bool = ProjectSettings().repeats
     whole_image: bool = ProjectSettings().whole_image
+    keep_versions: int = ProjectSettings().keep_versions
     seed: int = ProjectSettings().seed
 
     @property

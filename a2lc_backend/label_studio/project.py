@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 
 from a2lc_backend.images import ImageError, decode_image
 from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of
-from a2lc_backend.label_studio.publish import FOLLOWS, Publisher
+from a2lc_backend.label_studio.follow_ups import FOLLOWS
+from a2lc_backend.label_studio.publish import VERSION, Publisher
 from a2lc_backend.masks import Region
 from a2lc_backend.regions import (
     LabelConfig,
@@ -36,12 +36,12 @@ from a2lc_backend.rounds.platform import (
     AnnotationStamp,
     Prediction,
     ProjectInfo,
+    Target,
     Task,
     TaskError,
     TaskProblem,
 )
 
-_VERSION = re.compile(r"a2lc-r(\d+)-")
 _IMAGE_SECONDS = 60
 _ANNOTATED: dict[str, object] = {
     "filters": {
@@ -163,7 +163,7 @@ class LabelStudioProject:
                 raise
         results: list[Any] = []
         submitted = [item for item in annotations if not item.was_cancelled and item.result]
-        foreign = [item for item in predictions if not _VERSION.match(item.model_version or "") and item.result]
+        foreign = [item for item in predictions if not VERSION.match(item.model_version or "") and item.result]
         for item in sorted(submitted, key=lambda item: item.id)[-1:] or sorted(foreign, key=lambda item: item.id)[-1:]:
             results = list(item.result)
         regions, _, problems = self._decode(results, size, f"task {task.id}")
@@ -213,7 +213,7 @@ class LabelStudioProject:
             version = self._client.predictions.get(id=prediction_id).model_version or ""
         except (ApiError, httpx.HTTPError):
             return None
-        match = _VERSION.match(version)
+        match = VERSION.match(version)
         return int(match[1]) if match else None
 
     def _decode(
@@ -237,21 +237,43 @@ class LabelStudioProject:
         """The pixels a person is shown: those of the mask, or of its polygon."""
         return shown_mask(mask, ring, self.config)
 
-    def publish(
+    @property
+    def _publisher(self) -> Publisher:
+        return Publisher(self._client, self._url, self._id, self.config)
+
+    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+        """Find the tasks to write to; an image that all have seen gets another one."""
+        return self._publisher.prepare(tasks, queued)
+
+    def write(
         self,
         version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
+        targets: Sequence[Target],
         predict: Callable[[int], Prediction],
         progress: Callable[[int, int], None],
     ) -> list[TaskProblem]:
-        """Write a round's predictions and its review queue."""
-        publisher = Publisher(self._client, self._url, self._id, self.config)
-        return publisher.publish(version, tasks, queued, predict, progress)
+        """Write a version's predictions to these targets where they are missing."""
+        return self._publisher.write(version, targets, predict, progress)
+
+    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
+        """Make a version the project's, and keep its review queue."""
+        return self._publisher.show(version, targets)
+
+    def tidy(self, version: str) -> int:
+        """Remove second predictions of a version."""
+        return self._publisher.tidy(version)
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Delete the versions of this program's that are neither kept nor shown."""
+        self._publisher.prune(keep)
+
+    def drop(self, version: str) -> None:
+        """Delete a version of a round that was given up."""
+        self._publisher.drop(version)
 
     def queue_link(self) -> str:
         """Deep link into labelling the review queue; empty before the first round is published."""
-        return Publisher(self._client, self._url, self._id, self.config).queue_link()
+        return self._publisher.queue_link()
 
 
 class _PatientSession(requests.Session):

@@ -16,6 +16,9 @@ def collect(context: Context, progress: Progress) -> None:
     """Take over tasks and human corrections from the platform: all that changed since the last look."""
     ledger, platform, project_id = context.ledger, context.platform, context.project_id
     _take_over_project(context)
+    last = ledger.last_done(project_id)
+    if last is not None:
+        platform.tidy(last.version)  # a request that was given up may have arrived after the version was shown
     known = {state.task_id: state for state in ledger.tasks(project_id)}
     present = {task.id: task for task in platform.tasks()}
     for task_id in known.keys() - present.keys():
@@ -78,6 +81,9 @@ class _Reader:
             annotation = context.platform.annotation(stamp, masks.size)
             if annotation is None:
                 return
+            if any(item.kind == "deleted" for item in self._said.get(stamp.id, {}).values()):
+                # It was made from a prediction, though that may have been pruned since.
+                annotation = replace(annotation, whole=True)
             shown = self._shown(state, masks, annotation.shown_round)
             reading = read_annotation(
                 annotation, shown, self._classes, context.number, context.platform.shown_mask,

@@ -125,7 +125,17 @@ class RoundView:
 def publish(context: Context, progress: Progress) -> None:
     """Write the round into the platform: one prediction a task, then the version, then the review queue."""
     view = RoundView(context.ledger, context.workspace, context.project_id, context.number)
-    version = context.current().version
-    tasks = [int(task_id) for task_id in view.labels.task_ids]
-    for problem in context.platform.publish(version, tasks, view.queued, view.prediction, progress):
+    platform, version = context.platform, context.current().version
+    targets, problems = platform.prepare([int(task_id) for task_id in view.labels.task_ids], view.queued)
+    problems += platform.write(version, targets, view.prediction, progress)
+    named = {problem.task_id for problem in problems}
+    problems += platform.show(version, [target for target in targets if target.task_id not in named])
+    platform.prune(kept_versions(context))
+    for problem in problems:
         context.note("publish", problem.task_id, problem.message)
+
+
+def kept_versions(context: Context) -> set[str]:
+    """Versions that stay on the platform: this round's and those of the rounds finished last."""
+    done = [record.version for record in context.ledger.rounds(context.project_id) if record.status == "done"]
+    return {context.current().version, *done[-context.settings.keep_versions :]}
