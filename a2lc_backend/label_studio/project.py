@@ -18,8 +18,9 @@ from label_studio_sdk.core.api_error import ApiError
 from numpy.typing import NDArray
 
 from a2lc_backend.images import ImageError, decode_image
-from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of
+from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnreachableError, explained, status_of
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
+from a2lc_backend.label_studio.patience import PASSING, Patience
 from a2lc_backend.label_studio.publish import VERSION, Publisher
 from a2lc_backend.masks import Region
 from a2lc_backend.regions import (
@@ -43,6 +44,9 @@ from a2lc_backend.rounds.platform import (
 )
 
 _IMAGE_SECONDS = 60
+_REFUSED_SECONDS = 10.0
+"""How long an image is asked for again that Label Studio refuses: it may be this one image's fault."""
+
 _ANNOTATED: dict[str, object] = {
     "filters": {
         "conjunction": "and",
@@ -125,6 +129,37 @@ class LabelStudioProject:
             raise TaskError(f"image {task.image}: {error}") from error
 
     def _download(self, task: Task) -> bytes:
+        """The file of an image; what passes is ridden out where Label Studio itself serves it."""
+        absent, refused = Patience(), Patience(_REFUSED_SECONDS)
+        while True:
+            try:
+                return self._fetch(task)
+            except requests.HTTPError as error:
+                status = error.response.status_code if error.response is not None else 0
+                if status in PASSING and self._is_own(error) and refused.wait():
+                    continue
+                raise TaskError(
+                    f"image {task.image} cannot be fetched: {status}; {_image_mend(task.image, status)}"
+                ) from error
+            except (requests.RequestException, OSError, ValueError) as error:
+                reason = type(error).__name__
+                if self._is_own(error):
+                    if absent.wait():
+                        continue
+                    raise LabelStudioUnreachableError(
+                        f"reading image {task.image}: no answer from Label Studio at {self._url} ({reason}); check "
+                        "that it runs and that LABEL_STUDIO_URL is its address"
+                    ) from error
+                raise TaskError(
+                    f"image {task.image} cannot be fetched ({reason}); {_image_mend(task.image, 0)}"
+                ) from error
+
+    def _is_own(self, error: Exception) -> bool:
+        """Whether a request that failed went to Label Studio, not to where an image lies outside it."""
+        request = getattr(error, "request", None)
+        return str(getattr(request, "url", "")).startswith(f"{self._url}/")
+
+    def _fetch(self, task: Task) -> bytes:
         from label_studio_sdk._extensions.label_studio_tools.core.utils import io  # noqa: PLC0415 - slow to import
 
         folder = tempfile.mkdtemp(prefix="a2lc-image-")
@@ -135,14 +170,6 @@ class LabelStudioProject:
                     task_id=task.id,
                 )  # fmt: skip
             return Path(path).read_bytes()
-        except requests.HTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            raise TaskError(
-                f"image {task.image} cannot be fetched: {status}; {_image_mend(task.image, status)}"
-            ) from error
-        except (requests.RequestException, OSError, ValueError) as error:
-            reason = type(error).__name__
-            raise TaskError(f"image {task.image} cannot be fetched ({reason}); {_image_mend(task.image, 0)}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -282,6 +309,15 @@ class _PatientSession(requests.Session):
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", _IMAGE_SECONDS)
         return super().request(*args, **kwargs)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Read the whole body at once, and let errors tell which address they are about."""
+        kwargs["stream"] = False
+        try:
+            return super().send(request, **kwargs)
+        except requests.RequestException as error:
+            error.request = error.request or request
+            raise
 
 
 def _user_id(completed_by: object) -> int:

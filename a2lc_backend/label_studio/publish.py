@@ -171,7 +171,7 @@ class Publisher:
                 reply = self._client.projects.import_predictions(id=self._id, request=list(missing.values()))
             except (ApiError, httpx.HTTPError) as error:
                 status = status_of(error) if isinstance(error, ApiError) else 0
-                broken += status == 500
+                broken = broken + 1 if status == 500 else 0
                 if status in {400, 404} or broken == _TRIES_AT_500:
                     return f"status {status}"
                 if not passes(error) or not patience.wait():
