@@ -39,6 +39,8 @@ class ProjectSettings(BaseModel):
         repeats: masks that people have answered may be queued again, as the published code of ALC does.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
         auto_round: begin the next round by itself when people have corrected so many masks since the last; 0 for never.
+        keep_versions: versions of finished rounds that stay in Label Studio beside the newest one's; older predictions
+            are deleted.
         seed: of everything random.
     """
 
@@ -57,6 +59,7 @@ class ProjectSettings(BaseModel):
     repeats: bool = False
     whole_image: bool = False
     auto_round: int = Field(default=0, ge=0)
+    keep_versions: int = Field(default=3, ge=2, le=10_000)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -127,6 +130,7 @@ class Settings(BaseSettings):
     repeats: bool = ProjectSettings().repeats
     whole_image: bool = ProjectSettings().whole_image
     auto_round: int = ProjectSettings().auto_round
+    keep_versions: int = ProjectSettings().keep_versions
     seed: int = ProjectSettings().seed
 
     @property

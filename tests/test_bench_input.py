@@ -285,7 +285,9 @@ def test_the_oracle_gives_its_masks_back_as_they_were(tmp_path: Path) -> None:
     platform = OraclePlatform(world)
     mask = np.random.default_rng(0).random(SIZE) < 0.5
     shown = Prediction((Region("asked", "class 0", mask, round=0, rank=1), Region("other", "class 1", ~mask)), 1.0)
-    platform.publish("a2lc-r0", [1], {1}, lambda task_id: shown, lambda done, total: None)
+    targets, _ = platform.prepare([1], {1})
+    for _ in range(2):  # a process that was killed writes again
+        platform.write("a2lc-r0", targets, lambda task_id: shown, lambda done, total: None)
     (stamp,) = platform.annotation_stamps()
     answer = platform.annotation(stamp, SIZE)
     assert answer is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from a2lc_backend.label_studio import (
 )
 from a2lc_backend.masks import Region
 from a2lc_backend.regions import encode_region
-from a2lc_backend.rounds.platform import AnnotationStamp, Prediction, Task, TaskError
+from a2lc_backend.rounds.platform import AnnotationStamp, Prediction, Task, TaskError, TaskProblem
 from tests.conftest import Studio, grid_masks
 
 OpenClient = Callable[[str, str], LabelStudio]
+Predict = Callable[[int], Prediction]
 
 pytestmark = pytest.mark.e2e
 
@@ -68,12 +69,21 @@ def quarters(round_number: int, queued: tuple[str, ...] = ()) -> tuple[Region, .
     )
 
 
-def publish(project: LabelStudioProject, version: str, queued: dict[int, float], number: int = 0) -> list[Any]:
+def publish(project: LabelStudioProject, version: str, queued: dict[int, float], number: int = 0) -> list[TaskProblem]:
     def predict(task_id: int) -> Prediction:
         return Prediction(quarters(number, ("m1",) if task_id in queued else ()), queued.get(task_id, 0.0))
 
-    tasks = [task.id for task in project.tasks()]
-    return project.publish(version, tasks, queued.keys(), predict, lambda done, total: None)
+    return publish_tasks(project, version, [task.id for task in project.tasks()], queued.keys(), predict)
+
+
+def publish_tasks(
+    project: LabelStudioProject, version: str, tasks: list[int], queued: Collection[int], predict: Predict
+) -> list[TaskProblem]:
+    """All that a round asks of the platform at its end."""
+    targets, problems = project.prepare(tasks, queued)
+    problems += project.write(version, targets, predict, lambda done, total: None)
+    named = {problem.task_id for problem in problems}
+    return problems + project.show(version, [target for target in targets if target.task_id not in named])
 
 
 def versions_of(studio: Studio, task_id: int) -> list[str]:
@@ -207,7 +217,7 @@ def test_a_task_deleted_during_the_round_costs_only_itself(studio: Studio) -> No
             studio.client.tasks.delete(id=str(second))
         return Prediction(quarters(0), 0.0)
 
-    problems = project.publish("a2lc-r0-55555555", [first, second, third, 10**9], (), predict, lambda done, total: None)
+    problems = publish_tasks(project, "a2lc-r0-55555555", [first, second, third, 10**9], (), predict)
     assert {problem.task_id for problem in problems} == {second, 10**9}
     assert all(f"task {problem.task_id}" in problem.message for problem in problems)
     assert versions_of(studio, first) == versions_of(studio, third) == ["a2lc-r0-55555555"]

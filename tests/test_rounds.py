@@ -212,9 +212,8 @@ def said(number: int, task_id: int, annotator: int, region: Region) -> Annotatio
 class Crowd(OraclePlatform):
     """People whose annotations the test writes."""
 
-    def publish(self, version, tasks, queued, predict, progress):  # type: ignore[no-untyped-def]
-        self.versions.append(version)
-        self.shown = {task_id: predict(task_id) for task_id in tasks}
+    def write(self, version, targets, predict, progress):  # type: ignore[no-untyped-def]
+        self.shown = {target.source_id: predict(target.source_id) for target in targets}
         return []
 
     def say(self, annotation: Annotation) -> None:

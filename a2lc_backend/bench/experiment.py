@@ -224,7 +224,9 @@ class _Run:
             phases = {phase.name: phase.status for phase in ledger.phases(POOL, record.number)}
             if phases.get("publish") == "done":
                 view = RoundView(ledger, self._workspace, POOL, record.number)
-                platform.publish(record.version, [], view.queued, view.prediction, lambda done, total: None)
+                targets, _ = platform.prepare(sorted(view.queued), view.queued)
+                platform.write(record.version, targets, view.prediction, lambda done, total: None)
+                platform.show(record.version, targets)
 
     def _run_round(self, platform: OraclePlatform, ledger: Ledger) -> None:
         record = ledger.begin_round(POOL, self._settings.budget)

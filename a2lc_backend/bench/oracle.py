@@ -17,6 +17,7 @@ from a2lc_backend.rounds.platform import (
     AnnotationStamp,
     Prediction,
     ProjectInfo,
+    Target,
     Task,
     TaskProblem,
 )
@@ -86,6 +87,7 @@ class OraclePlatform:
         self._data = data
         self.answers = Answers()
         self.versions: list[str] = []
+        self._answered: set[tuple[str, int]] = set()
 
     def project(self) -> ProjectInfo:
         """The data set's name and classes."""
@@ -119,11 +121,14 @@ class OraclePlatform:
         """Masks are shown as they are."""
         return mask
 
-    def publish(
+    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+        """Every image is a target of its own."""
+        return [Target(task_id, task_id, task_id in queued) for task_id in tasks], []
+
+    def write(
         self,
         version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
+        targets: Sequence[Target],
         predict: Callable[[int], Prediction],
         progress: Callable[[int, int], None],
     ) -> list[TaskProblem]:
@@ -133,29 +138,44 @@ class OraclePlatform:
         mask that is no class: left without a label it would be asked about for ever. Only the last mask of an image
         cannot be deleted.
         """
-        if version in self.versions:
-            return []
-        for done, task_id in enumerate(sorted(queued)):
+        queued = sorted(target.source_id for target in targets if target.serves_queue)
+        for done, task_id in enumerate(queued):
             progress(done, len(queued))
-            shown = predict(task_id).regions
-            asked = tuple(region for region in shown if region.rank is not None)
-            answered = self._look(task_id, asked)
-            named = tuple(region for region in answered if region.label is not None)
-            number = len(self.answers) + 1
-            made_at = _EPOCH + timedelta(seconds=number)
-            answer = Annotation(number, task_id, 1, made_at, named)
-            if len(named) < len(answered):  # only an annotation of the whole image can say that a region is gone
-                others = tuple(region for region in shown if region.rank is None)
-                # An annotation without regions passes for a mistake, so the last one stays, unlabelled as it is.
-                answer = replace(answer, regions=named + others or answered[:1], whole=True)
-            self.answers[number] = answer
-        self.versions.append(version)
+            if (version, task_id) not in self._answered:
+                self._answer_task(task_id, predict(task_id).regions)
+                self._answered.add((version, task_id))
         progress(len(queued), len(queued))
         return []
 
-    def drop(self, version: str, instead: str) -> None:
+    def _answer_task(self, task_id: int, shown: Sequence[Region]) -> None:
+        asked = tuple(region for region in shown if region.rank is not None)
+        answered = self._look(task_id, asked)
+        named = tuple(region for region in answered if region.label is not None)
+        number = len(self.answers) + 1
+        made_at = _EPOCH + timedelta(seconds=number)
+        answer = Annotation(number, task_id, 1, made_at, named)
+        if len(named) < len(answered):  # only an annotation of the whole image can say that a region is gone
+            others = tuple(region for region in shown if region.rank is None)
+            # An annotation without regions passes for a mistake, so the last one stays, unlabelled as it is.
+            answer = replace(answer, regions=named + others or answered[:1], whole=True)
+        self.answers[number] = answer
+
+    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
+        """The answers are there already."""
+        if version not in self.versions:
+            self.versions.append(version)
+        return []
+
+    def tidy(self, version: str) -> int:
+        """Nothing is ever doubled."""
+        return 0
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Nothing is kept but answers."""
+
+    def drop(self, version: str) -> None:
         """Forget that a version was shown; what was answered stays answered."""
-        self.versions = [held for held in self.versions if held != version]
+        self.versions = [other for other in self.versions if other != version]
 
     def _look(self, task_id: int, asked: Sequence[Region]) -> tuple[Region, ...]:
         """The regions that an annotator was asked about, with the commonest true class of their pixels."""

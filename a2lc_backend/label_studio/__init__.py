@@ -8,8 +8,9 @@ from a2lc_backend.label_studio.client import (
     open_client,
 )
 from a2lc_backend.label_studio.connect import Attached, attach
+from a2lc_backend.label_studio.follow_ups import FOLLOWS
 from a2lc_backend.label_studio.project import LabelStudioProject
-from a2lc_backend.label_studio.publish import FOLLOWS, VIEW_TITLE
+from a2lc_backend.label_studio.publish import VIEW_TITLE
 
 __all__ = [
     "FOLLOWS",

@@ -9,6 +9,7 @@ import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from a2lc_backend.label_studio.patience import PASSING, PatientClient
 from a2lc_backend.rounds.platform import PlatformError
 
 TIMEOUT_SECONDS = 120.0
@@ -27,7 +28,7 @@ class LabelStudioUnauthorizedError(LabelStudioError):
 
 
 def open_client(url: str, api_key: str) -> LabelStudio:
-    """Make a client; no request is sent yet.
+    """Make a client; no request is sent yet. It rides out faults that pass, see `patience`.
 
     Args:
         url: address of Label Studio.
@@ -41,8 +42,8 @@ def open_client(url: str, api_key: str) -> LabelStudio:
             "no token for Label Studio; set LABEL_STUDIO_API_KEY to a personal access token "
             f"({url}/user/account, Personal Access Token)"
         )
-    connections = httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True)
-    return LabelStudio(base_url=url.rstrip("/"), api_key=api_key, httpx_client=connections)
+    connections = PatientClient(timeout=TIMEOUT_SECONDS, follow_redirects=True)
+    return LabelStudio(base_url=url.rstrip("/"), api_key=api_key, httpx_client=connections, max_retries=0)
 
 
 def close_client(client: LabelStudio) -> None:
@@ -53,6 +54,16 @@ def close_client(client: LabelStudio) -> None:
 def status_of(error: ApiError) -> int:
     """HTTP status of an SDK error, 0 if it has none."""
     return error.status_code or 0
+
+
+@contextmanager
+def unless_gone() -> Iterator[None]:
+    """Pass over 404 on deleting: it is done already, as after a reply that was lost."""
+    try:
+        yield
+    except ApiError as error:
+        if status_of(error) != 404:
+            raise
 
 
 @contextmanager
@@ -83,7 +94,8 @@ def explained(url: str, what: str) -> Iterator[None]:
             ) from error
         if status == 404:
             raise LabelStudioError(f"{what}: Label Studio at {url} has no such thing (404); check the id") from error
-        raise LabelStudioError(f"{what}: {status or 'no status'} from {url}: {_detail(error)}") from error
+        mend = "; it stayed so: look into Label Studio's log, then run the round again" if status in PASSING else ""
+        raise LabelStudioError(f"{what}: {status or 'no status'} from {url}: {_detail(error)}{mend}") from error
     except httpx.HTTPError as error:
         raise LabelStudioUnreachableError(
             f"{what}: no answer from Label Studio at {url} ({type(error).__name__}); "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -19,8 +18,10 @@ from label_studio_sdk.core.api_error import ApiError
 from numpy.typing import NDArray
 
 from a2lc_backend.images import ImageError, decode_image
-from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of
-from a2lc_backend.label_studio.publish import FOLLOWS, Publisher
+from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnreachableError, explained, status_of
+from a2lc_backend.label_studio.follow_ups import FOLLOWS
+from a2lc_backend.label_studio.patience import PASSING, Patience
+from a2lc_backend.label_studio.publish import VERSION, Publisher
 from a2lc_backend.masks import Region
 from a2lc_backend.regions import (
     LabelConfig,
@@ -36,13 +37,16 @@ from a2lc_backend.rounds.platform import (
     AnnotationStamp,
     Prediction,
     ProjectInfo,
+    Target,
     Task,
     TaskError,
     TaskProblem,
 )
 
-_VERSION = re.compile(r"a2lc-r(\d+)-")
 _IMAGE_SECONDS = 60
+_REFUSED_SECONDS = 10.0
+"""How long an image is asked for again that Label Studio refuses: it may be this one image's fault."""
+
 _ANNOTATED: dict[str, object] = {
     "filters": {
         "conjunction": "and",
@@ -125,6 +129,37 @@ class LabelStudioProject:
             raise TaskError(f"image {task.image}: {error}") from error
 
     def _download(self, task: Task) -> bytes:
+        """The file of an image; what passes is ridden out where Label Studio itself serves it."""
+        absent, refused = Patience(), Patience(_REFUSED_SECONDS)
+        while True:
+            try:
+                return self._fetch(task)
+            except requests.HTTPError as error:
+                status = error.response.status_code if error.response is not None else 0
+                if status in PASSING and self._is_own(error) and refused.wait():
+                    continue
+                raise TaskError(
+                    f"image {task.image} cannot be fetched: {status}; {_image_mend(task.image, status)}"
+                ) from error
+            except (requests.RequestException, OSError, ValueError) as error:
+                reason = type(error).__name__
+                if self._is_own(error):
+                    if absent.wait():
+                        continue
+                    raise LabelStudioUnreachableError(
+                        f"reading image {task.image}: no answer from Label Studio at {self._url} ({reason}); check "
+                        "that it runs and that LABEL_STUDIO_URL is its address"
+                    ) from error
+                raise TaskError(
+                    f"image {task.image} cannot be fetched ({reason}); {_image_mend(task.image, 0)}"
+                ) from error
+
+    def _is_own(self, error: Exception) -> bool:
+        """Whether a request that failed went to Label Studio, not to where an image lies outside it."""
+        request = getattr(error, "request", None)
+        return str(getattr(request, "url", "")).startswith(f"{self._url}/")
+
+    def _fetch(self, task: Task) -> bytes:
         from label_studio_sdk._extensions.label_studio_tools.core.utils import io  # noqa: PLC0415 - slow to import
 
         folder = tempfile.mkdtemp(prefix="a2lc-image-")
@@ -135,14 +170,6 @@ class LabelStudioProject:
                     task_id=task.id,
                 )  # fmt: skip
             return Path(path).read_bytes()
-        except requests.HTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            raise TaskError(
-                f"image {task.image} cannot be fetched: {status}; {_image_mend(task.image, status)}"
-            ) from error
-        except (requests.RequestException, OSError, ValueError) as error:
-            reason = type(error).__name__
-            raise TaskError(f"image {task.image} cannot be fetched ({reason}); {_image_mend(task.image, 0)}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -163,7 +190,7 @@ class LabelStudioProject:
                 raise
         results: list[Any] = []
         submitted = [item for item in annotations if not item.was_cancelled and item.result]
-        foreign = [item for item in predictions if not _VERSION.match(item.model_version or "") and item.result]
+        foreign = [item for item in predictions if not VERSION.match(item.model_version or "") and item.result]
         for item in sorted(submitted, key=lambda item: item.id)[-1:] or sorted(foreign, key=lambda item: item.id)[-1:]:
             results = list(item.result)
         regions, _, problems = self._decode(results, size, f"task {task.id}")
@@ -213,7 +240,7 @@ class LabelStudioProject:
             version = self._client.predictions.get(id=prediction_id).model_version or ""
         except (ApiError, httpx.HTTPError):
             return None
-        match = _VERSION.match(version)
+        match = VERSION.match(version)
         return int(match[1]) if match else None
 
     def _decode(
@@ -237,25 +264,43 @@ class LabelStudioProject:
         """The pixels a person is shown: those of the mask, or of its polygon."""
         return shown_mask(mask, ring, self.config)
 
-    def publish(
+    @property
+    def _publisher(self) -> Publisher:
+        return Publisher(self._client, self._url, self._id, self.config)
+
+    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+        """Find the tasks to write to; an image that all have seen gets another one."""
+        return self._publisher.prepare(tasks, queued)
+
+    def write(
         self,
         version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
+        targets: Sequence[Target],
         predict: Callable[[int], Prediction],
         progress: Callable[[int, int], None],
     ) -> list[TaskProblem]:
-        """Write a round's predictions and its review queue."""
-        publisher = Publisher(self._client, self._url, self._id, self.config)
-        return publisher.publish(version, tasks, queued, predict, progress)
+        """Write a version's predictions to these targets where they are missing."""
+        return self._publisher.write(version, targets, predict, progress)
 
-    def drop(self, version: str, instead: str) -> None:
-        """See `Platform.drop`."""
-        Publisher(self._client, self._url, self._id, self.config).drop(version, instead)
+    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
+        """Make a version the project's, and keep its review queue."""
+        return self._publisher.show(version, targets)
+
+    def tidy(self, version: str) -> int:
+        """Remove second predictions of a version."""
+        return self._publisher.tidy(version)
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Delete the versions of this program's that are neither kept nor shown."""
+        self._publisher.prune(keep)
+
+    def drop(self, version: str) -> None:
+        """Delete a version of a round that was given up."""
+        self._publisher.drop(version)
 
     def queue_link(self) -> str:
         """Deep link into labelling the review queue; empty before the first round is published."""
-        return Publisher(self._client, self._url, self._id, self.config).queue_link()
+        return self._publisher.queue_link()
 
 
 class _PatientSession(requests.Session):
@@ -264,6 +309,15 @@ class _PatientSession(requests.Session):
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", _IMAGE_SECONDS)
         return super().request(*args, **kwargs)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Read the whole body at once, and let errors tell which address they are about."""
+        kwargs["stream"] = False
+        try:
+            return super().send(request, **kwargs)
+        except requests.RequestException as error:
+            error.request = error.request or request
+            raise
 
 
 def _user_id(completed_by: object) -> int:

@@ -1,44 +1,50 @@
-"""Writes a round into Label Studio: predictions, then the version, then the review queue."""
+"""Writes a round into Label Studio: predictions, then the version, then the review queue.
+
+A prediction is keyed by task and version. What is there is looked at before it is written, and again after every reply
+that was lost; what was doubled all the same, by a request that arrived after it had been given up, is removed before a
+version is shown (`show`) and once more when the next round begins (`tidy`). Of doubles the oldest stays: it is the one
+that Label Studio shows.
+
+Deleting predictions touches people (measured on 1.23.2): an annotation that was made from one keeps everything but
+`parent_prediction`, without being marked as updated; a page that is still open on one cannot be submitted any more
+(400, "Invalid pk"), only after it has been loaded anew. So old versions stay for some rounds (`keep_versions`).
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.request_options import RequestOptions
 
-from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of
+from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of, unless_gone
+from a2lc_backend.label_studio.follow_ups import FOLLOWS, prepare_targets
+from a2lc_backend.label_studio.patience import Patience, passes
 from a2lc_backend.regions import LabelConfig, encode_region
-from a2lc_backend.rounds.platform import Prediction, TaskProblem
+from a2lc_backend.rounds.platform import Prediction, Target, TaskProblem
 
 VIEW_TITLE = "A²LC review queue"
 
-FOLLOWS = "a2lc_follows"
-"""Key in a task's data: the task repeats the image of the task named there.
-
-Label Studio never serves a task again to a person who has annotated it, so an image that comes back into the queue
-comes back as a second task."""
+VERSION = re.compile(r"a2lc-r(\d+)-")
+"""How the versions of this program begin, with the round's number."""
 
 _BATCH = 16
+_TRIES_AT_500 = 4
+"""Label Studio answers 500 to a prediction it cannot store as well as when it is out of order."""
 
-
-@dataclass(frozen=True)
-class _Target:
-    """A task to write: the image it shows, and whether people find it in the queue."""
-
-    task_id: int
-    source_id: int
-    serves_queue: bool
+_DELETE_SECONDS = 600.0
 
 
 class Publisher:
     """Writes predictions of one project.
 
     Args:
-        client: of the SDK.
+        client: of the SDK, without retries of its own.
         url: address of Label Studio.
         project_id: of the project.
         config: the project's label config.
@@ -50,44 +56,81 @@ class Publisher:
         self._id = project_id
         self._config = config
 
-    def publish(
+    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+        """See `Platform.prepare`."""
+        with explained(self._url, f"making second tasks in project {self._id}"):
+            return prepare_targets(self._client, self._id, tasks, queued)
+
+    def write(
         self,
         version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
+        targets: Sequence[Target],
         predict: Callable[[int], Prediction],
         progress: Callable[[int, int], None],
     ) -> list[TaskProblem]:
-        """See `Platform.publish`."""
-        with explained(self._url, f"publishing {version} in project {self._id}"):
-            targets, problems = self._targets(tasks, queued)
-            written = self._holding(version)
+        """See `Platform.write`."""
+        if not targets:
+            return []
+        problems: list[TaskProblem] = []
+        with explained(self._url, f"writing {version} into project {self._id}"):
+            written = self._holding(version, [target.task_id for target in targets])
             unwritten = [target for target in targets if target.task_id not in written]
-            progress(len(targets) - len(unwritten), len(targets))
             done = len(targets) - len(unwritten)
+            progress(done, len(targets))
             for start in range(0, len(unwritten), _BATCH):
                 batch = unwritten[start : start + _BATCH]
-                problems += self._write(version, batch, predict)
+                problems += self._write({target.task_id: self._row(version, target, predict) for target in batch})
                 done += len(batch)
                 progress(done, len(targets))
-            self._remove_doubles(version, targets)
+        return problems
+
+    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
+        """See `Platform.show`."""
+        with explained(self._url, f"showing {version} in project {self._id}"):
             missing = {target.task_id for target in targets} - self._holding(version)
+            problems = self._deleted(missing)
             missing -= {problem.task_id for problem in problems}
             if missing:
                 raise LabelStudioError(
                     f"Label Studio kept no prediction {version} for tasks {sorted(missing)[:10]}; run the round again"
                 )
+            self._remove_doubles(version)
+            if not self._counts().get(version):
+                raise LabelStudioError(
+                    f"Label Studio holds no prediction {version} at all; see what the round's report says of its tasks"
+                )
             self._client.projects.update(id=self._id, model_version=version)
             self._keep_view()
         return problems
 
-    def drop(self, version: str, instead: str) -> None:
+    def tidy(self, version: str) -> int:
+        """See `Platform.tidy`."""
+        with explained(self._url, f"looking for doubles of {version} in project {self._id}"):
+            return self._remove_doubles(version)
+
+    def prune(self, keep: Collection[str]) -> None:
+        """See `Platform.prune`."""
+        with explained(self._url, f"deleting old versions of project {self._id}"):
+            shown = self._shown()
+            for version in self._counts():
+                if VERSION.match(version) and version not in keep and version != shown:
+                    self._delete_version(version)
+                    self._show_again(shown)
+
+    def drop(self, version: str) -> None:
         """See `Platform.drop`."""
         with explained(self._url, f"deleting {version} in project {self._id}"):
-            if self._client.projects.get(id=self._id).model_version == version:
-                self._client.projects.update(id=self._id, model_version=instead)
-            http = self._client._client_wrapper.httpx_client
-            http.request(f"api/projects/{self._id}/model-versions/", method="DELETE", json={"model_version": version})
+            shown = self._shown()
+            if shown == version:
+                others = {
+                    int(match[1]): other
+                    for other, count in self._counts().items()
+                    if count and other != version and (match := VERSION.match(other))
+                }
+                shown = others[max(others)] if others else ""
+                self._client.projects.update(id=self._id, model_version=shown)
+            self._delete_version(version)
+            self._show_again(shown)
 
     def queue_link(self) -> str:
         """Deep link into labelling the queue; empty if there is no queue yet."""
@@ -95,79 +138,51 @@ class Publisher:
             view_id = next((view.id for view in self._views()), None)
         return "" if view_id is None else f"{self._url}/projects/{self._id}/data?tab={view_id}&labeling=1"
 
-    def _targets(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[_Target], list[TaskProblem]]:
-        include = "id,data,total_annotations,cancelled_annotations"
-        looked_at: dict[int, bool] = {}
-        data: dict[int, dict[str, Any]] = {}
-        again: dict[int, list[int]] = {}
-        for task in self._client.tasks.list(project=self._id, include=include, resolve_uri=False, page_size=500):
-            data[task.id] = dict(task.data or {})
-            looked_at[task.id] = bool((task.total_annotations or 0) + (task.cancelled_annotations or 0))
-            if FOLLOWS in data[task.id]:
-                again.setdefault(int(data[task.id][FOLLOWS]), []).append(task.id)
-        present = [task_id for task_id in tasks if task_id in data]
-        problems = [
-            TaskProblem(task_id, f"task {task_id} was deleted in Label Studio during the round; it is left out")
-            for task_id in tasks
-            if task_id not in data
-        ]
-        serving: dict[int, int] = {}
-        for task_id in present:
-            if task_id in queued:
-                copies = [task_id, *again.get(task_id, [])]
-                serving[task_id] = next((copy for copy in copies if not looked_at[copy]), 0)
-        wanting = [task_id for task_id, copy in serving.items() if copy == 0]
-        serving |= dict(zip(wanting, self._repeat_tasks(wanting, data), strict=True))
-        # Repeats that are done with keep what they showed; only the one that serves now is written.
-        targets = [
-            _Target(copy, task_id, serving.get(task_id) == copy)
-            for task_id in present
-            for copy in dict.fromkeys([task_id, serving.get(task_id, task_id)])
-        ]
-        return targets, problems
-
-    def _repeat_tasks(self, task_ids: Sequence[int], data: dict[int, dict[str, Any]]) -> list[int]:
-        """Create a second task for each of these images; returns their ids in the same order."""
-        created: list[int] = []
-        for start in range(0, len(task_ids), _BATCH):
-            batch = task_ids[start : start + _BATCH]
-            rows = [{"data": data[task_id] | {FOLLOWS: task_id}} for task_id in batch]
-            reply = self._client.projects.import_tasks(id=self._id, request=rows, return_task_ids=True)
-            created += list(reply.task_ids or [])
-        if len(created) != len(task_ids):
-            raise LabelStudioError(f"Label Studio made {len(created)} of {len(task_ids)} tasks; run the round again")
-        return created
-
-    def _write(self, version: str, batch: Sequence[_Target], predict: Callable[[int], Prediction]) -> list[TaskProblem]:
-        rows = [self._row(version, target, predict) for target in batch]
-        try:
-            reply = self._client.projects.import_predictions(id=self._id, request=rows)
-            if reply.created == len(rows):
-                return []
-        except ApiError as error:
-            if status_of(error) not in {400, 404, 500}:
-                raise
-        # The bulk import drops what it does not like and says only how many it took: find and name those.
-        written = self._holding(version)
-        problems = []
-        for target, row in zip(batch, rows, strict=True):
-            if target.task_id in written:
-                continue
-            try:
-                reply = self._client.projects.import_predictions(id=self._id, request=[row])
-                if reply.created != 1:
-                    problems.append(TaskProblem(target.task_id, self._refused(target, "it was dropped without a word")))
-            except ApiError as error:
-                problems.append(TaskProblem(target.task_id, self._refused(target, f"status {status_of(error)}")))
+    def _write(self, rows: dict[int, dict[str, Any]]) -> list[TaskProblem]:
+        """Write predictions, by task; the bulk import drops what it does not like and says only how many it took."""
+        if not self._send(rows):
+            return []
+        problems, broken = [], 0
+        for task_id in sorted(rows):
+            why = self._send({task_id: rows[task_id]})
+            broken = broken + 1 if why == "status 500" else 0
+            if broken > 1:
+                raise LabelStudioError(
+                    f"Label Studio answers 500 to every prediction of project {self._id}; look into its log, then run "
+                    "the round again"
+                )
+            if why:
+                problems.append(
+                    TaskProblem(
+                        task_id,
+                        f"Label Studio refused the prediction of task {task_id} ({why}); check that the task still "
+                        "exists and that the label config has every class",
+                    )
+                )
         return problems
 
-    def _refused(self, target: _Target, why: str) -> str:
-        return (
-            f"Label Studio refused the prediction of task {target.task_id} ({why}); check that the task still exists "
-            "and that the label config has every class"
-        )
+    def _send(self, rows: dict[int, dict[str, Any]]) -> str:
+        """Write those predictions that are missing; why they were refused, empty if all are there."""
+        patience, broken = Patience(), 0
+        version = next(iter(rows.values()))["model_version"]
+        missing = rows
+        while missing:
+            try:
+                reply = self._client.projects.import_predictions(id=self._id, request=list(missing.values()))
+            except (ApiError, httpx.HTTPError) as error:
+                status = status_of(error) if isinstance(error, ApiError) else 0
+                broken = broken + 1 if status == 500 else 0
+                if status in {400, 404} or broken == _TRIES_AT_500:
+                    return f"status {status}"
+                if not passes(error) or not patience.wait():
+                    raise
+            else:
+                return "" if reply.created == len(missing) else "it was dropped without a word"
+            held = self._holding(version, rows)  # the reply may have been lost after the server acted
+            missing = {task_id: row for task_id, row in rows.items() if task_id not in held}
+        return ""
 
-    def _row(self, version: str, target: _Target, predict: Callable[[int], Prediction]) -> dict[str, Any]:
+    def _row(self, version: str, target: Target, predict: Callable[[int], Prediction]) -> dict[str, Any]:
         prediction = predict(target.source_id)
         return {
             "task": target.task_id,
@@ -176,32 +191,73 @@ class Publisher:
             "model_version": version,
         }
 
-    def _holding(self, version: str) -> set[int]:
-        """Tasks that hold a prediction of a version."""
-        query = _query(
-            {
-                "filter": "filter:tasks:predictions_model_versions", "operator": "contains", "type": "List",
-                "value": [version],
-            }
-        )  # fmt: skip
-        pages = self._client.tasks.list(project=self._id, include="id", query=json.dumps(query), page_size=1000)
+    def _holding(self, version: str, among: Collection[int] = ()) -> set[int]:
+        """Tasks that hold a prediction of a version; if some are given, those near them are enough."""
+        near = [_between(min(among), max(among))] if among else []
+        pages = self._client.tasks.list(
+            project=self._id, include="id", query=json.dumps(_query(_holds(version), *near)), page_size=1000
+        )
         return {task.id for task in pages}
 
-    def _remove_doubles(self, version: str, targets: Sequence[_Target]) -> None:
-        """Delete second predictions of one version, as a request that was repeated after a lost answer leaves them."""
-        # The SDK has no call for this address; it tells how many predictions a version has.
-        http = self._client._client_wrapper.httpx_client
-        counts = http.request(f"api/projects/{self._id}/model-versions/", method="GET").json()
-        if counts.get(version, 0) <= len(targets):
-            return
-        for target in targets:
-            held = [
-                prediction
-                for prediction in self._client.predictions.list(task=target.task_id)
-                if prediction.model_version == version
-            ]
-            for double in sorted(held, key=lambda item: item.id)[1:]:
-                self._client.predictions.delete(id=double.id)
+    def _deleted(self, task_ids: Collection[int]) -> list[TaskProblem]:
+        if not task_ids:
+            return []
+        query = json.dumps(_query(_between(min(task_ids), max(task_ids))))
+        present = {
+            task.id for task in self._client.tasks.list(project=self._id, include="id", query=query, page_size=1000)
+        }
+        return [
+            TaskProblem(task_id, f"task {task_id} was deleted in Label Studio during the round; it is left out")
+            for task_id in sorted(set(task_ids) - present)
+        ]
+
+    def _remove_doubles(self, version: str) -> int:
+        """Delete second predictions of one version; two small requests where there is none."""
+        query = json.dumps(_query(_holds(version)))
+        listed = self._get("api/tasks/", project=self._id, include="id", query=query, page_size=1)
+        # Pages past the end answer 404, and an empty list is past its end.
+        surplus = excess = self._counts().get(version, 0) - int(listed.get("total", 0))
+        if excess <= 0:
+            return 0
+        holders = self._client.tasks.list(project=self._id, include="id,total_predictions", query=query, page_size=1000)
+        # A task that holds one more than the others comes first.
+        for task in sorted(holders, key=lambda task: -(task.total_predictions or 0)):
+            held = [item for item in self._client.predictions.list(task=task.id) if item.model_version == version]
+            for double in sorted(held, key=lambda item: int(item.id or 0))[1:]:
+                with unless_gone():
+                    self._client.predictions.delete(id=int(double.id or 0))
+                excess -= 1
+            if excess <= 0:
+                break
+        return surplus - excess
+
+    def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        # Addresses, or parts of answers, for which the SDK has no call.
+        reply = self._client._client_wrapper.httpx_client.request(path, method="GET", params=parameters)
+        if reply.status_code >= 400:
+            raise ApiError(status_code=reply.status_code, body=reply.text)
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def _counts(self) -> dict[str, int]:
+        """How many predictions each version has, the shown one always among them."""
+        return self._get(f"api/projects/{self._id}/model-versions/")
+
+    def _shown(self) -> str:
+        return str(self._client.projects.get(id=self._id).model_version or "")
+
+    def _delete_version(self, version: str) -> None:
+        reply = self._client._client_wrapper.httpx_client.request(
+            f"api/projects/{self._id}/model-versions/", method="DELETE", json={"model_version": version},
+            request_options=RequestOptions(timeout=_DELETE_SECONDS),
+        )  # fmt: skip
+        if reply.status_code >= 400:
+            raise ApiError(status_code=reply.status_code, body=reply.text)
+
+    def _show_again(self, shown: str) -> None:
+        """While an ML backend's title is shown, deleting any version makes Label Studio show none."""
+        if self._shown() != shown:
+            self._client.projects.update(id=self._id, model_version=shown)
 
     def _views(self) -> Iterator[Any]:
         for view in self._client.views.list(project=self._id):
@@ -210,7 +266,7 @@ class Publisher:
                 yield view
 
     def _keep_view(self) -> None:
-        """Make the Data Manager view that lists the queue in order, or put it right again."""
+        """Make the Data Manager view that lists the queue in order, once, or put it right again."""
         filters = [
             {"filter": "filter:tasks:predictions_score", "operator": "greater", "type": "Number", "value": 0},
             {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0},
@@ -223,11 +279,19 @@ class Publisher:
             "hiddenColumns": {"explore": _HIDDEN, "labeling": _HIDDEN},
             **_query(*filters),
         }
-        views = list(self._views())
-        if not views:
-            self._client.views.create(project=self._id, data=data)
-        elif any(views[0].data.get(key) != value for key, value in data.items() if key in {"ordering", "filters"}):
+        patience = Patience()
+        while not (views := sorted(self._views(), key=lambda view: int(view.id))):
+            try:
+                self._client.views.create(project=self._id, data=data)
+            except (ApiError, httpx.HTTPError) as error:
+                if not passes(error) or not patience.wait():
+                    raise
+        if any(views[0].data.get(key) != data[key] for key in ("ordering", "filters")):
             self._client.views.update(id=str(views[0].id), project=self._id, data=data)
+        for double in views[1:]:
+            if double.data == views[0].data:
+                with unless_gone():
+                    self._client.views.delete(id=str(double.id))
 
 
 _HIDDEN = [
@@ -242,3 +306,12 @@ _HIDDEN = [
 
 def _query(*filters: dict[str, Any]) -> dict[str, Any]:
     return {"filters": {"conjunction": "and", "items": list(filters)}}
+
+
+def _holds(version: str) -> dict[str, Any]:
+    name = "filter:tasks:predictions_model_versions"
+    return {"filter": name, "operator": "contains", "type": "List", "value": [version]}
+
+
+def _between(first: int, last: int) -> dict[str, Any]:
+    return {"filter": "filter:tasks:id", "operator": "in", "type": "Number", "value": {"min": first, "max": last}}

@@ -35,6 +35,9 @@ def collect(context: Context, _items: Items, progress: Progress) -> None:
     """Take over tasks and human corrections from the platform: all that changed since the last look."""
     ledger, project_id = context.ledger, context.project_id
     _take_over_project(context)
+    last = ledger.last_done(project_id)
+    if last is not None:
+        context.platform.tidy(last.version)  # a request that was given up may have arrived after the version was shown
     news = _news(context)
     for task_id in sorted(news.gone):
         context.note("collect", task_id, f"task {task_id} was deleted in Label Studio; it is left out from now on")
@@ -104,6 +107,9 @@ class _Reader:
             annotation = context.platform.annotation(stamp, masks.size)
             if annotation is None:
                 return
+            if any(item.kind == "deleted" for item in self._said.get(stamp.id, {}).values()):
+                # It was made from a prediction, though that may have been pruned since.
+                annotation = replace(annotation, whole=True)
             shown = self._shown(state, masks, annotation.shown_round)
             reading = read_annotation(
                 annotation, shown, self._classes, context.number, context.platform.shown_mask,

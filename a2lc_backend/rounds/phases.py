@@ -10,7 +10,7 @@ from a2lc_backend.rounds.collect import collect
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.correct import correct
 from a2lc_backend.rounds.propose import finish_proposals, plan_proposals, propose
-from a2lc_backend.rounds.publish import publish
+from a2lc_backend.rounds.publish import finish_publish, plan_publish, publish
 from a2lc_backend.rounds.rank import rank
 from a2lc_backend.rounds.train import plan_score, score, train
 
@@ -44,7 +44,7 @@ PHASES: tuple[PhaseKind, ...] = (
     PhaseKind("train", "gpu", train),
     PhaseKind("score", "gpu", score, plan_score),
     PhaseKind("rank", "cpu", rank),
-    PhaseKind("publish", "cpu", publish),
+    PhaseKind("publish", "cpu", publish, plan_publish, finish_publish),
 )
 """Publishing comes last, because a prediction also carries the queue."""
 

@@ -89,6 +89,21 @@ class TaskProblem:
     message: str
 
 
+@dataclass(frozen=True)
+class Target:
+    """A task to write a prediction to.
+
+    Attributes:
+        task_id: of the task.
+        source_id: the image's first task; the same, unless the task repeats an image for a second look.
+        serves_queue: people find it in the review queue.
+    """
+
+    task_id: int
+    source_id: int
+    serves_queue: bool
+
+
 class Platform(Protocol):
     """Where images come from, where people correct masks and where new labels go."""
 
@@ -125,30 +140,72 @@ class Platform(Protocol):
         """Whether a mask must be one connected piece, as a polygon is."""
         ...
 
-    def publish(
-        self,
-        version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
-        predict: Callable[[int], Prediction],
-        progress: Callable[[int, int], None],
-    ) -> list[TaskProblem]:
-        """Make `version` what people see: exactly one prediction a task, then the review queue.
-
-        Called again after a crash, it writes what is missing and removes what is doubled.
+    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+        """Make ready what predictions are written to; called again after a crash, it makes nothing twice.
 
         Args:
-            version: name of the round's predictions.
             tasks: every image that has masks.
             queued: those with queued masks.
-            predict: makes the prediction of a task.
-            progress: called with predictions written and their number.
+
+        Returns:
+            What to write to, by image, and what was wrong with the tasks left out.
 
         Raises:
             PlatformError: if the platform refuses.
         """
         ...
 
-    def drop(self, version: str, instead: str) -> None:
-        """Delete every prediction of a version, and show another one ("" for none) if it was the one that is shown."""
+    def write(
+        self,
+        version: str,
+        targets: Sequence[Target],
+        predict: Callable[[int], Prediction],
+        progress: Callable[[int, int], None],
+    ) -> list[TaskProblem]:
+        """Write the predictions of a version that are missing among these targets; nobody is shown them yet.
+
+        May run in several processes at once, for other targets or for the same ones.
+
+        Args:
+            version: name of the round's predictions.
+            targets: all that `prepare` gave, or a part of it.
+            predict: makes the prediction of an image, by its first task.
+            progress: called with predictions written and their number.
+
+        Returns:
+            What was refused; the problem's task is the target's.
+
+        Raises:
+            PlatformError: if the platform refuses.
+        """
+        ...
+
+    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
+        """Make a version what people see: exactly one prediction a target, then the version, then the review queue.
+
+        Args:
+            version: written by `write`.
+            targets: all that must hold it: those for which `write` named no problem.
+
+        Returns:
+            Tasks that have been deleted meanwhile.
+
+        Raises:
+            PlatformError: if a target lacks its prediction, or the platform refuses.
+        """
+        ...
+
+    def tidy(self, version: str) -> int:
+        """Remove second predictions of a version, left by a request that arrived after it was given up; their number.
+
+        Costs little when there is none.
+        """
+        ...
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Delete the predictions of every version of this program's that is neither in `keep` nor shown."""
+        ...
+
+    def drop(self, version: str) -> None:
+        """Delete the predictions of a round that was given up; if it is shown, the newest other version is, instead."""
         ...

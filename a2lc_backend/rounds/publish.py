@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.rounds.context import Context, Items, Progress
-from a2lc_backend.rounds.platform import Prediction
+from a2lc_backend.rounds.platform import Prediction, Target, TaskProblem
 from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace
 from a2lc_backend.store import Ledger, Query
@@ -123,10 +125,50 @@ class RoundView:
         return f"Please check ({place} of {count} in this image): {said}{doubt}"
 
 
-def publish(context: Context, _items: Items, progress: Progress) -> None:
-    """Write the round into the platform: one prediction a task, then the version, then the review queue."""
-    view = RoundView(context.ledger, context.workspace, context.project_id, context.number)
+def plan_publish(context: Context) -> list[tuple[int, int, bool]]:
+    """The tasks to write, as the fields of `Target`; tasks for second looks are made."""
+    view = _view(context)
+    targets, problems = context.platform.prepare([int(task_id) for task_id in view.labels.task_ids], view.queued)
+    _note(context, problems)
+    return [astuple(target) for target in targets]
+
+
+def publish(context: Context, items: Items, progress: Progress) -> None:
+    """Write the predictions of some tasks; nobody is shown them yet.
+
+    Args:
+        context: of the round.
+        items: from `plan_publish`.
+        progress: told of what is written.
+    """
+    targets = [Target(*item) for item in items]
+    _note(context, context.platform.write(context.current().version, targets, _view(context).prediction, progress))
+
+
+def finish_publish(context: Context) -> None:
+    """Show the version, with its queue, once every prediction is there; delete old ones."""
+    ledger, project_id, number = context.ledger, context.project_id, context.number
+    refused = {problem.task_id for problem in ledger.problems(project_id, number) if problem.phase == "publish"}
+    items = [Target(*item) for item in ledger.shard_items(project_id, number, "publish")]
+    targets = [target for target in items if target.task_id not in refused]
+    _note(context, context.platform.show(context.current().version, targets))
+    context.platform.prune(kept_versions(context))
+
+
+def _view(context: Context) -> RoundView:
     version = context.current().version
-    tasks = [int(task_id) for task_id in view.labels.task_ids]
-    for problem in context.platform.publish(version, tasks, view.queued, view.prediction, progress):
+    return context.once(
+        f"view of {version}",
+        lambda: RoundView(context.ledger, context.workspace, context.project_id, context.number),
+    )
+
+
+def _note(context: Context, problems: Sequence[TaskProblem]) -> None:
+    for problem in problems:
         context.note("publish", problem.task_id, problem.message)
+
+
+def kept_versions(context: Context) -> set[str]:
+    """Versions that stay on the platform: this round's and those of the rounds finished last."""
+    done = [record.version for record in context.ledger.rounds(context.project_id) if record.status == "done"]
+    return {context.current().version, *done[-context.settings.keep_versions :]}

@@ -44,6 +44,13 @@ class JobTables(RoundTables):
             query = select(*columns).where(_of_phase(project_id, number, phase)).order_by(table.c.index)
             return [Shard(**row._mapping, items=()) for row in db.execute(query)]
 
+    def shard_items(self, project_id: int, number: int, phase: str) -> list[Any]:
+        """What a phase is about, as it was planned: the items of all its shards."""
+        table = tables.shards
+        with self._engine.connect() as db:
+            query = select(table.c.items).where(_of_phase(project_id, number, phase)).order_by(table.c.index)
+            return [item for part in db.execute(query).scalars() for item in part]
+
     def running_shards(self) -> list[Shard]:
         """Every shard of any project that is waiting or being worked on, without its items."""
         table = tables.shards
