@@ -7,7 +7,7 @@ UV := .venv-uv/bin/uv
 BIN := .venv/bin
 LABEL_STUDIO := .venv-label-studio/bin/label-studio
 
-.PHONY: demo test servers bench bench-speed test-fast lint format lock screenshots clean
+.PHONY: demo test servers bench bench-speed bench-scale test-fast lint format lock screenshots clean
 
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
@@ -21,6 +21,9 @@ bench: .venv/.installed  ## Methods compared with an oracle annotator; DATA=worl
 bench-speed: .venv/.installed  ## What acquisition, ranking and the corrector cost; fails where a target is missed
 	$(BIN)/python -m benchmarks.speed acquisition ranking --check
 	$(BIN)/python -m benchmarks.speed corrector --check
+
+bench-scale: .venv/.installed  ## What rounds cost at 2,000, 20,000 and 200,000 masks, on drawn data
+	$(BIN)/python -m benchmarks.scale
 
 test-fast: .venv/.dev  ## Without the tests that start Label Studio
 	$(BIN)/pytest -m "not e2e"

@@ -270,6 +270,19 @@ class TestHead:
         np.testing.assert_array_equal(rows[:, 0], labels)  # features stay with their labels
         assert abs(labels.mean() - 0.5) < 0.1
 
+    def test_more_images_than_pixels_are_drawn_from_alike(self, monkeypatch):
+        monkeypatch.setattr(head, "MAX_PIXELS", 100)
+        sample = head.PixelSample(2, seed=0)
+        labels, thinned = np.zeros((4, 4), np.uint8), 0
+        for image in range(2_000):
+            before = sample._count
+            sample.add(np.full((1, 4, 4), image, np.float16), labels)
+            thinned += sample._count < before
+        rows = sample.rows()[0][:, 0]
+        assert 25 <= len(rows) == len(set(rows.tolist())) <= 100
+        assert 500 < rows.astype(float).mean() < 1_500  # early ones and late ones
+        assert thinned < 20, "memory is tidied when it has doubled, not with every image"
+
     def test_rare_classes_are_drawn_more_often(self):
         labels = np.zeros((100, 100), np.uint8)
         labels[:5] = 1

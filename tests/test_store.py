@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from a2lc_backend.store import (
     TaskState,
 )
 from a2lc_backend.store.tables import metadata
+from benchmarks.scale import count_statements
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
 
@@ -47,6 +49,17 @@ def test_a_ledger_is_opened_again_with_what_it_held(tmp_path: Path) -> None:
     assert again.project(4) is None
     assert again.tasks(3) == [TaskState(7, "/a.jpg"), TaskState(8, "/b.jpg", ready=True, mask_key="k")]
     assert again.task(3, 9) is None
+
+
+def test_many_rows_are_replaced_in_few_statements(ledger: Ledger) -> None:
+    states = [TaskState(number, f"/{number}.jpg") for number in range(1, 1_201)]
+    ledger.save_tasks(4, states[:10])
+    with count_statements() as counted:
+        ledger.save_tasks(3, states)
+        ledger.save_tasks(3, [replace(state, ready=True) for state in states[600:]])
+        assert counted() == 10  # delete and insert, 500 rows at a time
+    assert [state.ready for state in ledger.tasks(3)] == [False] * 600 + [True] * 600
+    assert ledger.tasks(4) == states[:10]
 
 
 def test_an_unfinished_round_is_taken_up_before_a_new_one_begins(ledger: Ledger) -> None:

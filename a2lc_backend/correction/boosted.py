@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +68,13 @@ class BoostedCorrector:
         # A few hundred rows are too few to share: a second OpenMP thread made the fit four times slower on busy cores.
         with threadpool_limits(1 if len(train) < _ROWS_A_THREAD else None, user_api="openmp"):
             boosting.fit(inputs[train], base[train], sample_weight=weights)
-            proposing = _probabilities(boosting, inputs, classes)
-        log_inputs = _with_log_soft_labels(inputs, table)
-        linear.fit(log_inputs[train], base[train], logisticregression__sample_weight=weights)
-        return self._join(table, proposing, _probabilities(linear, log_inputs, classes))
+            proposing = _probabilities(boosting, inputs.__getitem__, len(inputs), classes)
+
+        def log_inputs(part: NDArray[np.int64] | slice) -> NDArray[np.float64]:
+            return _with_log_soft_labels(inputs[part], table.soft_labels[part], table.features.shape[1])
+
+        linear.fit(log_inputs(train), base[train], logisticregression__sample_weight=weights)
+        return self._join(table, proposing, _probabilities(linear, log_inputs, len(inputs), classes))
 
     def _join(self, table: MaskTable, proposing: NDArray[np.float64], seconding: NDArray[np.float64]) -> LabelProposals:
         base = table.base_labels
@@ -96,26 +100,29 @@ class BoostedCorrector:
 
 def corrector_inputs(table: MaskTable, classes: int) -> NDArray[np.float32]:
     """Features, mean soft label and the first label one-hot (none for an unlabelled mask), (N, F + 2C) float32."""
-    one_hot = np.zeros((len(table.first_labels), classes), np.float32)
+    start, end = table.features.shape[1], table.features.shape[1] + table.soft_labels.shape[1]
+    inputs = np.zeros((len(table.first_labels), end + classes), np.float32)
+    inputs[:, :start], inputs[:, start:end] = table.features, table.soft_labels
     known = np.flatnonzero(table.first_labels != IGNORE)
-    one_hot[known, table.first_labels[known]] = 1.0
-    return np.concatenate([table.features, table.soft_labels.astype(np.float32), one_hot], axis=1)
+    inputs[known, end + table.first_labels[known]] = 1.0
+    return inputs
 
 
-def _with_log_soft_labels(inputs: NDArray[np.float32], table: MaskTable) -> NDArray[np.float64]:
-    """The inputs with the logarithm of the soft label, in which classes are closer to linear."""
-    start = table.features.shape[1]
+def _with_log_soft_labels(
+    inputs: NDArray[np.float32], soft_labels: NDArray[np.float64], start: int
+) -> NDArray[np.float64]:
+    """The inputs with the logarithm of the soft label (n, C), in which classes are closer to linear, from `start`."""
     logged = inputs.astype(np.float64)
-    logged[:, start : start + table.soft_labels.shape[1]] = np.log(table.soft_labels + 1e-3)
+    logged[:, start : start + soft_labels.shape[1]] = np.log(soft_labels + 1e-3)
     return logged
 
 
-def _probabilities(model: Any, inputs: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    """(N, C) float64; 0 for a class the model never saw."""
-    probabilities = np.zeros((len(inputs), classes))
-    for start in range(0, len(inputs), _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
-        probabilities[part, model.classes_] = model.predict_proba(inputs[part])
+def _probabilities(model: Any, rows: Callable[[slice], NDArray[Any]], count: int, classes: int) -> NDArray[np.float64]:
+    """(N, C) float64 for N rows, a part at a time; 0 for a class the model never saw."""
+    probabilities = np.zeros((count, classes))
+    for start in range(0, count, _ROWS_AT_ONCE):
+        part = slice(start, min(start + _ROWS_AT_ONCE, count))
+        probabilities[part, model.classes_] = model.predict_proba(rows(part))
     return probabilities
 
 

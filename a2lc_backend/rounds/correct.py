@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +13,8 @@ from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
 from a2lc_backend.rounds.trust import evidence_by_stratum
 from a2lc_backend.rounds.undo import labels_of, veto
-from a2lc_backend.rounds.workspace import SOURCES, Labels
-from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision
+from a2lc_backend.rounds.workspace import SOURCES, Catalog, Labels
+from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision, TaskState
 
 
 def correct(context: Context, _items: Items, progress: Progress) -> None:
@@ -146,42 +144,47 @@ def _labels_before(context: Context, pool: Pool, previous: Labels | None) -> NDA
 def _corrector_view(
     context: Context, pool: Pool, previous: Labels | None, classes: int, progress: Progress
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-    """Indices, features and mean soft labels of the masks that the last round's θ has seen."""
-    rows: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    features: list[NDArray[np.float32]] = [np.empty((0, len(FEATURE_NAMES)), np.float32)]
-    soft: list[NDArray[np.float64]] = [np.empty((0, classes))]
-    answered = (pool.human != IGNORE).any()
+    """Indices, features and mean soft labels of the masks that the last round's θ has seen.
+
+    Without an answer there is nothing to learn, and nothing is read. Classes added to the label config since then have
+    the probability 0.
+    """
+    count = len(pool.live) if (pool.human != IGNORE).any() else 0
+    # Filled image by image: parts that are joined at the end would lie in memory twice.
+    indices = np.empty(count, np.int64)
+    features, soft = np.empty((count, len(FEATURE_NAMES)), np.float32), np.zeros((count, classes))
+    filled = 0
     for done, (state, catalog, span) in enumerate(pool.spans()):
         progress(done, len(pool.states))
-        if not answered:
+        if not count:
             continue
-        known = _soft_labels_before(context, previous, state.task_id, catalog.region_ids)
-        seen = np.array([region_id in known for region_id in catalog.region_ids], bool) & (catalog.areas > 0)
-        rows.append(np.arange(span.start, span.stop)[seen])
-        features.append(catalog.features[seen])
-        if seen.any():
-            kept = [known[region_id] for region_id, use in zip(catalog.region_ids, seen, strict=True) if use]
-            soft.append(_pad_classes(np.stack(kept), classes))
+        places, known = _soft_labels_before(context, previous, state, catalog)
+        seen = np.flatnonzero((places >= 0) & (catalog.areas > 0))
+        part = slice(filled, filled + len(seen))
+        indices[part], features[part] = span.start + seen, catalog.features[seen]
+        soft[part, : known.shape[1]] = known[places[seen]]
+        filled = part.stop
     progress(len(pool.states), len(pool.states))
-    return np.concatenate(rows), np.concatenate(features), np.concatenate(soft)
+    return indices[:filled], features[:filled], soft[:filled]
 
 
 def _soft_labels_before(
-    context: Context, previous: Labels | None, task_id: int, region_ids: Sequence[str]
-) -> dict[str, NDArray[np.float64]]:
-    """What the last round's θ said of an image's masks, by region id: people may have redrawn some since."""
-    place = previous.find(task_id) if previous is not None else None
+    context: Context, previous: Labels | None, state: TaskState, catalog: Catalog
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What the last round's θ said of an image's masks, some of which people may have redrawn since.
+
+    Returns:
+        For each mask the row of its soft label, −1 where θ has not seen it, and those rows.
+    """
+    unseen = np.full(len(catalog.region_ids), -1, np.int64), np.empty((0, 0))
+    place = previous.find(state.task_id) if previous is not None else None
     if previous is None or place is None:
-        return {}
+        return unseen
     key = previous.mask_keys[place]
-    scores = context.workspace.scores(context.previous.number, task_id, key) if context.previous else None
+    scores = context.workspace.scores(context.previous.number, state.task_id, key) if context.previous else None
     if scores is None:
-        return {}
-    names = context.workspace.catalog(key).region_ids
-    wanted = set(region_ids)
-    return {name: row for name, row in zip(names, scores.soft_labels, strict=True) if name in wanted}
-
-
-def _pad_classes(soft_labels: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
-    """Give classes added to the label config since then the probability 0."""
-    return np.pad(soft_labels, ((0, 0), (0, classes - soft_labels.shape[1])))
+        return unseen
+    if key == state.mask_key:
+        return np.arange(len(catalog.region_ids)), scores.soft_labels
+    rows = {name: row for row, name in enumerate(context.workspace.catalog(key).region_ids)}
+    return np.array([rows.get(name, -1) for name in catalog.region_ids], np.int64), scores.soft_labels

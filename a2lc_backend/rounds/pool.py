@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,16 @@ class Pool:
         """(N,) pixels."""
         return _join([catalog.areas for catalog in self.catalogs])
 
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        counts = [0, *(len(catalog.region_ids) for catalog in self.catalogs)]
+        return np.cumsum(np.array(counts, np.int64))[:-1]
+
+    def owner(self, index: int) -> tuple[int, str]:
+        """Task id and region id of the mask at a place in the (N,) arrays."""
+        place = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.states[place].task_id, self.catalogs[place].region_ids[index - int(self._starts[place])]
+
     def spans(self) -> Iterator[tuple[TaskState, Catalog, slice]]:
         """Each image with the place of its masks in the (N,) arrays."""
         start = 0
@@ -68,26 +79,34 @@ def load_pool(context: Context, labels: Labels | None = None) -> Pool:
         labels: of the round, once they are fixed: then their images and masks are read, whatever is proposed meanwhile;
             every image that is ready if None.
     """
-    states = tuple(state for state in context.ledger.tasks(context.project_id) if state.ready)
-    if labels is not None:
+    if labels is None:
+        states = tuple(state for state in context.ledger.tasks(context.project_id) if state.ready)
+    else:
         fixed = zip(labels.task_ids.tolist(), labels.mask_keys, strict=True)
         states = tuple(TaskState(task_id, "", ready=True, mask_key=key) for task_id, key in fixed)
     catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
     said = verdicts(context.ledger.corrections(context.project_id))
     answers = settled(said)
-    human, answered, first_answered, disputed = [], [], [], []
-    for state, catalog in zip(states, catalogs, strict=True):
-        for region_id in catalog.region_ids:
-            key = (state.task_id, region_id)
-            human.append(answers.get(key, IGNORE))
-            answered.append(said[key].round if key in answers else -1)
-            first_answered.append(said[key].first_round if key in answers else -1)
-            disputed.append(key in said and key not in answers)
     areas = _join([catalog.areas for catalog in catalogs])
-    return Pool(
-        states, catalogs, np.array(human, np.int64), np.array(answered, np.int64),
-        np.array(first_answered, np.int64), np.array(disputed, bool), areas > 0, answers,
+    count = len(areas)
+    pool = Pool(
+        states, catalogs, np.full(count, IGNORE, np.int64), np.full(count, -1, np.int64),
+        np.full(count, -1, np.int64), np.zeros(count, np.bool_), areas > 0, answers,
     )  # fmt: skip
+    spoken_of = {task_id for task_id, _ in said}  # of few images, and of few of their masks
+    for state, catalog, span in pool.spans():
+        if state.task_id not in spoken_of:
+            continue
+        for index, region_id in enumerate(catalog.region_ids, start=span.start):
+            verdict = said.get((state.task_id, region_id))
+            if verdict is None:
+                continue
+            if verdict.disputed:
+                pool.disputed[index] = True
+                continue
+            pool.human[index], pool.answered[index] = verdict.label, verdict.round
+            pool.first_answered[index] = verdict.first_round
+    return pool
 
 
 def _join(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:

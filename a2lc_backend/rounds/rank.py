@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
 from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue
 from a2lc_backend.rounds.trust import take_stock
-from a2lc_backend.rounds.workspace import SOURCES, Labels, Scores, digest
+from a2lc_backend.rounds.workspace import SOURCES, Labels, digest
 from a2lc_backend.store import Audit, Query
 
 
@@ -31,10 +30,9 @@ def rank(context: Context, _items: Items, progress: Progress) -> None:
     seed = context.settings.seed * 1_000_003 + context.number
     queue = build_queue(table, context.settings, context.round.budget, seed)
     guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
-    owners = [(state.task_id, region_id) for state, catalog, _ in pool.spans() for region_id in catalog.region_ids]
-    queries = _queries(context, owners, labels, queue, guesses)
+    queries = _queries(context, pool, labels, queue, guesses)
     context.ledger.save_queries(context.project_id, context.number, queries)
-    context.ledger.save_audits(context.project_id, context.number, _audits(context, owners, pool, labels, queue))
+    context.ledger.save_audits(context.project_id, context.number, _audits(context, pool, labels, queue))
     trust = take_stock(context, pool, labels, table, queue.masks)
     version = f"a2lc-r{context.number}-{digest(labels, queries)}"
     context.ledger.save_round(replace(context.current(), version=version, summary=trust))
@@ -44,37 +42,26 @@ def _scores(
     context: Context, pool: Pool, progress: Progress
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
     """Acquisition rows (N, C), dominant argmax (N,), mean soft labels (N, C), and which masks have them, (N,)."""
-    classes = len(context.project().classes)
-    found, scored = [], []
-    for done, (state, catalog, _) in enumerate(pool.spans()):
+    count, classes = len(pool.live), len(context.project().classes)
+    # Filled image by image: parts that are joined at the end would lie in memory twice.
+    rows, soft = np.zeros((count, classes)), np.zeros((count, classes))
+    dominant, scored = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    for done, (state, _, span) in enumerate(pool.spans()):
         progress(done, len(pool.states))
-        count = len(catalog.region_ids)
         scores = context.workspace.scores(context.number, state.task_id, state.mask_key)
-        scored.append(np.full(count, scores is not None))
-        empty = np.zeros((count, classes))
-        found.append(scores or Scores(state.mask_key, empty, empty, np.zeros(count, np.int64)))
+        if scores is not None:
+            rows[span], soft[span], dominant[span] = scores.rows, scores.soft_labels, scores.dominant
+            scored[span] = True
     progress(len(pool.states), len(pool.states))
-    return (
-        np.concatenate([scores.rows for scores in found]),
-        np.concatenate([scores.dominant for scores in found]),
-        np.concatenate([scores.soft_labels for scores in found]),
-        np.concatenate(scored),
-    )
+    return rows, dominant, soft, scored
 
 
-def _queries(
-    context: Context,
-    owners: Sequence[tuple[int, str]],
-    labels: Labels,
-    queue: Queue,
-    guesses: NDArray[np.int64],
-) -> list[Query]:
+def _queries(context: Context, pool: Pool, labels: Labels, queue: Queue, guesses: NDArray[np.int64]) -> list[Query]:
     return [
         Query(
-            round=context.number,
-            rank=rank,
-            task_id=owners[index][0],
-            region_id=owners[index][1],
+            context.number,
+            rank,
+            *pool.owner(int(index)),
             label=int(labels.labels[index]),
             # What is audited is asked without a hint: it would tempt people to agree with what they judge.
             guess=IGNORE if int(index) in queue.samples else int(guesses[index]),
@@ -84,15 +71,12 @@ def _queries(
     ]
 
 
-def _audits(
-    context: Context, owners: Sequence[tuple[int, str]], pool: Pool, labels: Labels, queue: Queue
-) -> list[Audit]:
+def _audits(context: Context, pool: Pool, labels: Labels, queue: Queue) -> list[Audit]:
     first = pool.first
     return [
         Audit(
-            round=context.number,
-            task_id=owners[index][0],
-            region_id=owners[index][1],
+            context.number,
+            *pool.owner(index),
             purpose=purpose,
             stratum=int(labels.strata[index]) if purpose == "deciding" else -1,
             before=int(first[index]),

@@ -166,6 +166,7 @@ class PixelSample:
         self._classes = classes
         self._rng = np.random.default_rng(seed)
         self._share = PIXELS
+        self._images = 1.0
         self._rows: list[NDArray[np.float16]] = []
         self._labels: list[NDArray[np.int64]] = []
         self._count = 0
@@ -188,7 +189,7 @@ class PixelSample:
             )
         cells = grid_labels(labels, (grid[0], grid[1]), self._classes).ravel()
         known = np.flatnonzero(cells != IGNORE)
-        if len(known) == 0:
+        if len(known) == 0 or (self._images < 1 and self._rng.random() >= self._images):
             return
         weights = np.bincount(cells[known])[cells[known]] ** -BALANCE
         count = min(self._share, len(known))
@@ -200,7 +201,11 @@ class PixelSample:
             self._thin()
 
     def _thin(self) -> None:
-        """Keep every image's share, but halve it, now and for the images to come."""
+        """Keep every image's share, but halve it, now and for the images to come; at one pixel, halve the images."""
+        if self._share == 1:
+            self._images /= 2
+            kept = np.flatnonzero(self._rng.random(len(self._rows)) < 0.5).tolist()
+            self._rows, self._labels = [self._rows[image] for image in kept], [self._labels[image] for image in kept]
         self._share = max(self._share // 2, 1)
         # Each image's pixels lie in random order, so that its first ones are a fair choice.
         self._rows = [rows[: self._share].copy() for rows in self._rows]

@@ -65,10 +65,17 @@ class Artifacts:
             raise ArtifactError(f"artifact {key} in {self.url} is corrupt; delete it and run the round again")
         return body
 
-    def write_arrays(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write named arrays under a key."""
+    def write_arrays(self, key: str, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:
+        """Write named arrays under a key.
+
+        Args:
+            key: of the artifact.
+            arrays: by name.
+            compress: for arrays that repeat themselves, as id maps and names do; floats gain little.
+        """
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        save = np.savez_compressed if compress else np.savez
+        save(buffer, allow_pickle=False, **arrays)
         self.write(key, buffer.getvalue())
 
     def read_arrays(self, key: str) -> dict[str, NDArray[Any]]:

@@ -48,7 +48,7 @@ class JobTables(RoundTables):
         """What a phase is about, as it was planned: the items of all its shards."""
         table = tables.shards
         with self._engine.connect() as db:
-            query = select(table.c.items).where(_of_phase(project_id, number, phase)).order_by(table.c.index)
+            query = select(table.c["items"]).where(_of_phase(project_id, number, phase)).order_by(table.c.index)
             return [item for part in db.execute(query).scalars() for item in part]
 
     def running_shards(self) -> list[Shard]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Table, delete, insert
+from sqlalchemy import Table, bindparam, delete, insert
 from sqlalchemy.engine import Connection, Engine
 
 _CHUNK = 500
@@ -31,9 +31,9 @@ class RoundTables:
 
 def replace_rows(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
     """Insert rows in place of those with the same key."""
+    old = delete(table).where(*(table.c[name] == bindparam(f"old_{name}") for name in key))
     for chunk in chunks(rows):
-        for row in chunk:
-            db.execute(delete(table).where(*(table.c[name] == row[name] for name in key)))
+        db.execute(old, [{f"old_{name}": row[name] for name in key} for row in chunk])
         db.execute(insert(table), chunk)
 
 

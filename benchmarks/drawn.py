@@ -1,0 +1,228 @@
+"""A project of any size that takes no disk and no network: images, masks, labels and answers drawn when asked for.
+
+Everything follows from a task's number, so a process that runs rounds on it holds nothing but the rounds' own data. The
+neural networks are replaced by recorded outputs: `prepare` writes down soft labels that follow from an image's colours,
+and `soft_labels` plays them back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from a2lc_backend.masks import IGNORE, MaskSet, Region
+from a2lc_backend.proposals import Picture
+from a2lc_backend.rounds.platform import (
+    Annotation,
+    AnnotationStamp,
+    Prediction,
+    ProjectInfo,
+    Task,
+    TaskProblem,
+)
+from a2lc_backend.segmenter import Prepared, Progress, Samples
+
+CLASSES = 19
+SIDE = 128
+MASKS = 40
+CELLS = 16
+_LAYOUTS = 32
+_WRONG = 0.25
+_EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class DrawnProject:
+    """Images of `SIDE` × `SIDE` pixels with `MASKS` masks each; some classes are rare, a quarter of first labels wrong.
+
+    Attributes:
+        images: their number; task ids count from 1.
+        seed: of all that is drawn.
+    """
+
+    images: int
+    seed: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in id order."""
+        return tuple(f"class-{index}" for index in range(CLASSES))
+
+    @cached_property
+    def _palette(self) -> NDArray[np.float64]:
+        return np.random.default_rng(self.seed).uniform(40, 216, (CLASSES, 3))
+
+    @cached_property
+    def _layouts(self) -> list[NDArray[np.uint16]]:
+        random = np.random.default_rng(self.seed)
+        pixels = np.stack(np.mgrid[:SIDE, :SIDE], axis=-1).reshape(-1, 2)
+        return [
+            (cKDTree(random.random((MASKS, 2)) * SIDE).query(pixels)[1] + 1).astype(np.uint16).reshape(SIDE, SIDE)
+            for _ in range(_LAYOUTS)
+        ]
+
+    def mask_ids(self, task_id: int) -> NDArray[np.uint16]:
+        """(SIDE, SIDE) ids 1..MASKS."""
+        return self._layouts[task_id % _LAYOUTS]
+
+    def truth(self, task_id: int) -> NDArray[np.int64]:
+        """(MASKS,) true classes."""
+        shares = 1 / np.arange(1, CLASSES + 1)
+        return self._random(task_id, 0).choice(CLASSES, MASKS, p=shares / shares.sum())
+
+    def first_labels(self, task_id: int) -> NDArray[np.int64]:
+        """(MASKS,) what a foundation model might say: always the same mistakes."""
+        truth = self.truth(task_id)
+        wrong = self._random(task_id, 1).random(MASKS) < _WRONG
+        return np.where(wrong, (truth + 1 + truth % 3) % CLASSES, truth)
+
+    def image(self, task_id: int) -> NDArray[np.uint8]:
+        """(SIDE, SIDE, 3): each mask in the colour of its true class, more or less."""
+        random = self._random(task_id, 2)
+        shades = self._palette[self.truth(task_id)] + random.normal(0, 18, (MASKS, 3))
+        noise = random.integers(-12, 13, (SIDE, SIDE, 3), np.int16)
+        return np.clip(shades.astype(np.int16)[self.mask_ids(task_id) - 1] + noise, 0, 255).astype(np.uint8)
+
+    def recorded(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """(CLASSES, CELLS, CELLS): what a network might say of an image, by its colours."""
+        step = SIDE // CELLS
+        colours = image.reshape(CELLS, step, CELLS, step, 3).mean((1, 3))
+        far = ((colours[None] - self._palette[:, None, None]) ** 2).sum(-1)
+        odds = np.exp(-(far - far.min(0)) / 1500) + 1e-3
+        return np.asarray(odds / odds.sum(0), np.float16)
+
+    def _random(self, task_id: int, what: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, task_id, what))
+
+
+@dataclass(frozen=True)
+class DrawnMasks:
+    """The masks and first labels of a drawn project, as `Proposals`."""
+
+    drawn: DrawnProject
+    name: str = "drawn"
+
+    def propose(self, picture: Picture) -> MaskSet:
+        """See `Proposals.propose`."""
+        names = tuple(f"mask-{number}" for number in range(1, MASKS + 1))
+        task_id = picture.task_id
+        return MaskSet(self.drawn.mask_ids(task_id), names, self.drawn.first_labels(task_id), {})
+
+
+class RecordedSegmenter:
+    """Soft labels as they were written down, as a `Segmenter`; training reads all that training reads, and counts.
+
+    Args:
+        drawn: what is recorded.
+    """
+
+    fingerprint = "recorded"
+
+    def __init__(self, drawn: DrawnProject) -> None:
+        self._drawn = drawn
+        self._pixels = [0] * (IGNORE + 1)
+
+    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+        """See `Segmenter.prepare`."""
+        return self._drawn.recorded(image)
+
+    def fit(self, samples: Samples, progress: Progress | None = None) -> None:
+        """See `Segmenter.fit`."""
+        counts = np.zeros(IGNORE + 1, np.int64)
+        for _, labels in samples():
+            counts += np.bincount(labels.ravel(), minlength=IGNORE + 1)
+            if progress:
+                progress(0, 1)
+        self._pixels = counts.tolist()
+
+    def soft_labels(self, prepared: Prepared) -> NDArray[np.float32]:
+        """See `Segmenter.soft_labels`."""
+        return prepared.astype(np.float32)
+
+    def state(self) -> bytes:
+        """See `Segmenter.state`."""
+        return json.dumps(self._pixels).encode()
+
+    def load(self, state: bytes) -> None:
+        """See `Segmenter.load`."""
+        self._pixels = json.loads(state)
+
+
+class DrawnPlatform:
+    """A drawn project as a `Platform`: every image gets its prediction, and each queue is answered at once.
+
+    Args:
+        drawn: images and their truth.
+    """
+
+    single_ring = False
+
+    def __init__(self, drawn: DrawnProject) -> None:
+        self._drawn = drawn
+        self._answers: list[tuple[int, int, tuple[str, ...]]] = []
+        self.predictions: dict[str, list[int]] = {}
+        """Tasks that were given a prediction, by version, in the order they were written."""
+
+    def project(self) -> ProjectInfo:
+        """See `Platform.project`."""
+        return ProjectInfo("drawn", self._drawn.classes)
+
+    def tasks(self) -> list[Task]:
+        """See `Platform.tasks`."""
+        return [Task(task_id, f"drawn/{task_id}.png") for task_id in range(1, self._drawn.images + 1)]
+
+    def image(self, task: Task) -> NDArray[np.uint8]:
+        """See `Platform.image`."""
+        return self._drawn.image(task.id)
+
+    def regions(self, task: Task, size: tuple[int, int]) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+        """Nothing is labelled beforehand."""
+        return (), ()
+
+    def annotation_stamps(self) -> list[AnnotationStamp]:
+        """See `Platform.annotation_stamps`."""
+        return [AnnotationStamp(number, task_id, "once") for number, (task_id, *_) in enumerate(self._answers, 1)]
+
+    def annotation(self, stamp: AnnotationStamp, size: tuple[int, int]) -> Annotation | None:
+        """The queued masks of an image, each with its true class."""
+        task_id, shown_round, names = self._answers[stamp.id - 1]
+        ids, truth = self._drawn.mask_ids(task_id), self._drawn.truth(task_id)
+        regions = []
+        for name in names:
+            number = int(name.removeprefix("mask-"))
+            regions.append(Region(name, self._drawn.classes[truth[number - 1]], ids == number))
+        made_at = _EPOCH + timedelta(seconds=stamp.id)
+        return Annotation(stamp.id, task_id, 1, made_at, tuple(regions), shown_round=shown_round)
+
+    def shown_mask(self, mask: NDArray[np.bool_], ring: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+        """Masks are shown as they are."""
+        return mask
+
+    def publish(
+        self,
+        version: str,
+        tasks: Sequence[int],
+        queued: Collection[int],
+        predict: Callable[[int], Prediction],
+        progress: Callable[[int, int], None],
+    ) -> list[TaskProblem]:
+        """See `Platform.publish`; predictions are made, one a task, and not kept."""
+        if version in self.predictions:
+            return []
+        written = self.predictions.setdefault(version, [])
+        for done, task_id in enumerate(tasks):
+            progress(done, len(tasks))
+            regions = predict(task_id).regions
+            written.append(task_id)
+            asked = tuple(region.id for region in regions if region.rank is not None)
+            if asked:
+                self._answers.append((task_id, regions[0].round or 0, asked))
+        progress(len(tasks), len(tasks))
+        return []
