@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import MaskSet, Source
 from a2lc_backend.store import Artifacts
 
+_REBUILDING = "rebuilding"
+
 SOURCES: tuple[Source, ...] = ("foundation", "imported", "human", "corrector")
 
 
@@ -208,6 +210,19 @@ class Workspace:
         arrays = self._artifacts.read_arrays(key)
         scores = Scores(str(arrays["mask_key"]), arrays["rows"], arrays["soft_labels"], arrays["dominant"])
         return scores if scores.mask_key == mask_key else None
+
+    def begin_rebuild(self) -> None:
+        """Delete every artifact of the project, and note that it is being rebuilt."""
+        self._artifacts.delete(self._root)
+        self._artifacts.write(f"{self._root}/{_REBUILDING}", b"")
+
+    def being_rebuilt(self) -> bool:
+        """Whether a rebuild was begun and not ended."""
+        return self._artifacts.exists(f"{self._root}/{_REBUILDING}")
+
+    def end_rebuild(self) -> None:
+        """Note that the project is rebuilt."""
+        self._artifacts.delete(f"{self._root}/{_REBUILDING}")
 
     def write_labels(self, number: int, labels: Labels) -> None:
         """Store the labels of a round."""
