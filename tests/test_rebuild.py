@@ -465,4 +465,17 @@ def test_a_store_is_rebuilt_from_label_studio(
     assert {key: after[key][:2] for key in human} == {key: (label, "human") for key, label in human.items()}
     assert sum(row[1] == "human" for row in after.values()) > len(human)
     assert not [problem for problem in service.ledger.problems(project_id, 3) if problem.phase != "correct"]
+
+    assert service.ledger.take_lock(project_id, "another process", 60)
+    busy = a2lc("rebuild", "--project", str(project_id), "--replace")
+    assert busy.exit_code == 1
+    assert "being run by another process" in busy.output
+    assert [row.number for row in service.ledger.rounds(project_id)] == [2, 3]
+    service.ledger.release_lock(project_id, "another process")
+    replaced = a2lc("rebuild", "--project", str(project_id), "--replace")
+    assert replaced.exit_code == 0, replaced.output
+    assert f"thrown away: the stored rounds 2, 3 of project {project_id}" in replaced.output
+    again = rows_of(service, project_id, 3)
+    assert {key: row[:3] for key, row in again.items()} == {key: after[key][:3] for key in again}
+    assert [row.number for row in service.ledger.rounds(project_id)] == [3]
     service.close()

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.features import FEATURE_NAMES, mask_features
-from a2lc_backend.masks import IGNORE, SAME, MaskSet, Region, make_disjoint
+from a2lc_backend.masks import IGNORE, MaskSet
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, History, PlatformError, Published, Task, TaskError
-from a2lc_backend.rounds.publish import hinted_class
-from a2lc_backend.rounds.reading import Reading, Shown, read_annotation
+from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, History, PlatformError, Task, TaskError
+from a2lc_backend.rounds.reading import Reading, read_annotation
+from a2lc_backend.rounds.versions import Version, held_by_round, read_versions, same_masks
 from a2lc_backend.rounds.workspace import SOURCES, Labels
 from a2lc_backend.store import AutoCorrection, Correction, Phase, Project, Query, SeenAnnotation, TaskState
 
 REBUILT_PHASES = ("collect", "propose", "correct", "rank", "publish")
 """What is done in a rebuilt round; θ is lost, so `train` and `score` are left to be run."""
 
-_HUMAN, _CORRECTOR = SOURCES.index("human"), SOURCES.index("corrector")
+_HUMAN = SOURCES.index("human")
 
 
 class RebuildRefusedError(RuntimeError):
@@ -58,40 +57,16 @@ class Rebuilt:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Version:
-    """An image in one round: K masks in the order of their ids, and what each was shown with."""
-
-    round: int
-    made_at: datetime
-    masks: MaskSet
-    labels: NDArray[np.int64]
-    sources: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    proposals: NDArray[np.int64]
-    queries: tuple[Query, ...]
-
-    @property
-    def shown(self) -> Shown:
-        return Shown(self.masks, self.labels, frozenset(query.region_id for query in self.queries))
-
-    @property
-    def human(self) -> dict[str, int]:
-        """Labels that are a person's, by region id."""
-        held = zip(self.masks.region_ids, self.labels.tolist(), self.sources.tolist(), strict=True)
-        return {region_id: label for region_id, label, source in held if source == _HUMAN}
-
-
 @dataclass
 class _Rows:
     """The labels of one round, image after image, and its queue."""
 
     task_ids: list[int] = field(default_factory=list)
     mask_keys: list[str] = field(default_factory=list)
-    versions: list[_Version] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
     queries: list[Query] = field(default_factory=list)
 
-    def add(self, task_id: int, mask_key: str, version: _Version) -> None:
+    def add(self, task_id: int, mask_key: str, version: Version) -> None:
         bare = replace(version, masks=replace(version.masks, mask_ids=np.empty((0, 0), np.uint16), rings={}))
         self.task_ids.append(task_id)
         self.mask_keys.append(mask_key)
@@ -122,7 +97,7 @@ def make_room(context: Context, replace_store: bool) -> None:
     """
     ledger, workspace, project_id = context.ledger, context.workspace, context.project_id
     known = [record.number for record in ledger.rounds(project_id)]
-    begun = not known and workspace.being_rebuilt()
+    begun = not known and workspace.rebuilt_from() == context.round.version
     held = known or [number for number in range(context.number + 1) if workspace.has_labels(number)]
     if held and not begun and not replace_store:
         what = f"rounds {held[0]} to {held[-1]}" if len(held) > 1 else f"round {held[0]}"
@@ -132,8 +107,7 @@ def make_room(context: Context, replace_store: bool) -> None:
             "A2LC_ARTIFACTS_URL, or give --replace to throw them away with their reports, audits and approvals"
         )
     ledger.forget_project(project_id)
-    if not begun:
-        workspace.begin_rebuild()
+    workspace.begin_rebuild(context.round.version)
 
 
 def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
@@ -165,13 +139,13 @@ def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
     corrections = 0
     for done, task in enumerate(tasks):
         progress(done, len(tasks))
-        versions = _versions(context, history, task)
+        versions = read_versions(context, history, task)
         if not versions:
             ledger.save_tasks(project_id, [TaskState(task.id, task.image)])
             continue
         keys = _write_masks(context, task, versions)
         ledger.save_tasks(project_id, [TaskState(task.id, task.image, ready=True, mask_key=keys[0])])
-        for rows, index in zip(rounds, _held_by_round(versions, number), strict=True):
+        for rows, index in zip(rounds, held_by_round(versions, number), strict=True):
             rows.add(task.id, keys[index], versions[index])
         for version in versions:
             rounds[version.round].queries += version.queries
@@ -179,6 +153,7 @@ def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
         corrections += sum(_collect(context, stamp, versions) for stamp in stamps[task.id])
     progress(len(tasks), len(tasks))
     if not rounds[number].task_ids:
+        workspace.end_rebuild()
         raise PlatformError(
             f"no image of project {project_id} has a prediction of this program; "
             f"start round 0 with: a2lc rounds next --project {project_id}"
@@ -212,87 +187,13 @@ def _adopt(context: Context, queries: int) -> None:
     context.ledger.adopt_round(record, phases)
 
 
-def _versions(context: Context, history: History, task: Task) -> list[_Version]:
-    """What an image was shown with, the newest round first, with the first labels that the oldest one tells."""
-    found: list[_Version] = []
-    first: dict[str, str | None] = {}
-    classes = {name: index for index, name in enumerate(context.project().classes)}
-    try:
-        for published in history.published(task):
-            for message in published.problems:
-                context.note("rebuild", task.id, message)
-            if published.regions:
-                found.append(_version(task.id, published, classes))
-                # A version from before first labels were written has them in the oldest round only.
-                first |= {item.id: item.label if item.first == SAME else item.first for item in published.regions}
-    except TaskError as error:
-        context.note("rebuild", task.id, f"task {task.id}: {error}")
-        return []
-    labels = {region_id: IGNORE if name is None else classes[name] for region_id, name in first.items()}
-    return [
-        replace(version, masks=replace(version.masks, first_labels=_lookup(version.masks.region_ids, labels)))
-        for version in found
-    ]
-
-
-def _version(task_id: int, published: Published, classes: Mapping[str, int]) -> _Version:
-    regions = sorted(published.regions, key=lambda region: region.id)
-    queued = sum(region.rank is not None for region in regions)
-
-    def class_id(name: str | None) -> int:
-        return IGNORE if name is None else classes[name]
-
-    labels = np.array([class_id(region.label) for region in regions], np.int64)
-    masks = MaskSet(
-        make_disjoint([region.mask for region in regions], (regions[0].mask.shape[0], regions[0].mask.shape[1])),
-        tuple(region.id for region in regions),
-        labels,
-        {region.id: region.ring for region in regions if region.ring is not None},
-    )
-    queries = tuple(
-        Query(
-            published.round, region.rank, task_id, region.id, class_id(region.label),
-            classes.get(hinted_class(region.note), IGNORE),
-            published.score / queued,  # only the sum over an image is shown
-        )
-        for region in regions
-        if region.rank is not None
-    )  # fmt: skip
-    return _Version(
-        published.round, published.made_at, masks, labels,
-        np.array([SOURCES.index(region.source) for region in regions], np.int64),
-        np.array([_confidence(region) for region in regions], np.float64),
-        np.array([class_id(region.proposal or region.label) for region in regions], np.int64),
-        queries,
-    )  # fmt: skip
-
-
-def _confidence(region: Region) -> float:
-    if region.source == "human":
-        return 1.0
-    return region.score or 0.0
-
-
-def _lookup(region_ids: Iterable[str], labels: Mapping[str, int]) -> NDArray[np.int64]:
-    return np.array([labels[region_id] for region_id in region_ids], np.int64)
-
-
-def _held_by_round(versions: Sequence[_Version], number: int) -> list[int]:
-    """For each round 0..number the index of the version that was shown in it, as far as that is known."""
-    found = []
-    for wanted in range(number + 1):
-        later = [index for index, version in enumerate(versions) if version.round >= wanted]
-        found.append(later[-1] if later else 0)  # an image the last rounds could not publish holds what it had
-    return found
-
-
-def _write_masks(context: Context, task: Task, versions: Sequence[_Version]) -> list[str]:
+def _write_masks(context: Context, task: Task, versions: Sequence[Version]) -> list[str]:
     """Store the masks of every version; those shown now count as proposed, whatever edits led to them."""
     workspace = context.workspace
     imported = any((version.sources == SOURCES.index("imported")).any() for version in versions)
     keys = [workspace.mask_key(task.id, task.image)]
     for newer, version in pairwise(versions):
-        same = _equal(newer.masks, version.masks)
+        same = same_masks(newer.masks, version.masks)
         keys.append(keys[-1] if same else workspace.mask_key(task.id, task.image, f"round {version.round}"))
     image: NDArray[np.uint8] | None = None
     for key, version in dict(zip(keys, versions, strict=True)).items():
@@ -312,22 +213,12 @@ def _write_masks(context: Context, task: Task, versions: Sequence[_Version]) -> 
 def _is_written(context: Context, key: str, masks: MaskSet) -> bool:
     """Whether a rebuild that was cut off has stored these masks with their features."""
     workspace = context.workspace
-    if not workspace.has_masks(key) or not _equal(workspace.masks(key), masks):
+    if not workspace.has_masks(key) or not same_masks(workspace.masks(key), masks):
         return False
     return bool(workspace.catalog(key).features.any())
 
 
-def _equal(one: MaskSet, other: MaskSet) -> bool:
-    return (
-        one.region_ids == other.region_ids
-        and np.array_equal(one.mask_ids, other.mask_ids)
-        and np.array_equal(one.first_labels, other.first_labels)
-        and one.rings.keys() == other.rings.keys()
-        and all(np.array_equal(ring, other.rings[name]) for name, ring in one.rings.items())
-    )
-
-
-def _changes(task_id: int, versions: Sequence[_Version], number: int) -> list[AutoCorrection]:
+def _changes(task_id: int, versions: Sequence[Version], number: int) -> list[AutoCorrection]:
     """Labels that the shown round changed without a person, where the round before is held too."""
     if len(versions) < 2 or (versions[0].round, versions[1].round) != (number, number - 1):
         return []
@@ -342,7 +233,7 @@ def _changes(task_id: int, versions: Sequence[_Version], number: int) -> list[Au
     ]  # fmt: skip
 
 
-def _collect(context: Context, stamp: AnnotationStamp, versions: Sequence[_Version]) -> int:
+def _collect(context: Context, stamp: AnnotationStamp, versions: Sequence[Version]) -> int:
     """Take over what an annotation made before the shown version says; returns how many decisions that are.
 
     What the shown round had not heard of yet is left alone: the next round collects it.
@@ -375,14 +266,14 @@ def _collect(context: Context, stamp: AnnotationStamp, versions: Sequence[_Versi
     return len(corrections)
 
 
-def _is_shown(correction: Correction, last: _Version) -> bool:
+def _is_shown(correction: Correction, last: Version) -> bool:
     """Whether the shown version already has a decision."""
     if correction.kind == "deleted":
         return correction.region_id not in last.masks.region_ids
     return last.human.get(correction.region_id) == correction.label
 
 
-def _stored(context: Context, correction: Correction, reading: Reading, last: _Version) -> Correction:
+def _stored(context: Context, correction: Correction, reading: Reading, last: Version) -> Correction:
     """Keep pixels that the masks shown do not have yet."""
     shape = reading.shapes.get(correction.region_id)
     if shape is None or _is_shown(correction, last):
@@ -391,7 +282,7 @@ def _stored(context: Context, correction: Correction, reading: Reading, last: _V
     return replace(correction, shape_key=key)
 
 
-def _taken_at_its_word(annotation: Annotation, last: _Version, classes: tuple[str, ...]) -> list[Correction]:
+def _taken_at_its_word(annotation: Annotation, last: Version, classes: tuple[str, ...]) -> list[Correction]:
     """What an annotation says whose own round is gone: what the shown version calls human, and what it was asked."""
     class_ids = {name: index for index, name in enumerate(classes)}
     human = last.human

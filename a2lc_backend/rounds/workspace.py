@@ -211,14 +211,15 @@ class Workspace:
         scores = Scores(str(arrays["mask_key"]), arrays["rows"], arrays["soft_labels"], arrays["dominant"])
         return scores if scores.mask_key == mask_key else None
 
-    def begin_rebuild(self) -> None:
-        """Delete every artifact of the project, and note that it is being rebuilt."""
-        self._artifacts.delete(self._root)
-        self._artifacts.write(f"{self._root}/{_REBUILDING}", b"")
+    def begin_rebuild(self, version: str) -> None:
+        """Delete the project's artifacts, and note what it is rebuilt from; masks that were rebuilt from it stay."""
+        self._artifacts.delete(f"{self._root}/rounds" if self.rebuilt_from() == version else self._root)
+        self._artifacts.write(f"{self._root}/{_REBUILDING}", version.encode())
 
-    def being_rebuilt(self) -> bool:
-        """Whether a rebuild was begun and not ended."""
-        return self._artifacts.exists(f"{self._root}/{_REBUILDING}")
+    def rebuilt_from(self) -> str:
+        """The version that an unfinished rebuild reads, empty where there is none."""
+        key = f"{self._root}/{_REBUILDING}"
+        return self._artifacts.read(key).decode() if self._artifacts.exists(key) else ""
 
     def end_rebuild(self) -> None:
         """Note that the project is rebuilt."""
