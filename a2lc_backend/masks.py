@@ -23,6 +23,10 @@ Source = Literal["foundation", "imported", "human", "corrector"]
 """Where a pseudo-label comes from."""
 
 
+SAME = ""
+"""In the place of a first label: the one that the mask holds. No class has an empty name."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A mask as Label Studio holds it.
@@ -37,6 +41,7 @@ class Region:
         rank: place in the review queue, 1 = looked at first; None for a region that is not queued.
         note: what a person should know about the region, in words.
         proposal: class name that the corrector proposes and that is held back; None where there is none.
+        first: class name of the mask's first label, None if it had none; `SAME` where that is `label`, or not known.
         ring: (N, 2) float64, the x and y in pixels of the polygon as it was drawn; None for brush and bitmask.
     """
 
@@ -49,6 +54,7 @@ class Region:
     rank: int | None = None
     note: str = ""
     proposal: str | None = None
+    first: str | None = SAME
     ring: NDArray[np.float64] | None = None
 
 

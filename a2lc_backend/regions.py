@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.images import ImageError, decode_mask_png, decode_mask_rle, encode_mask_png, encode_mask_rle
-from a2lc_backend.masks import IGNORE, Region, Source
+from a2lc_backend.masks import IGNORE, SAME, Region, Source
 
 Kind = Literal["brushlabels", "bitmasklabels", "polygonlabels"]
 """A segmentation control: the type of its regions and the key of their labels."""
@@ -199,6 +199,8 @@ def encode_region(region: Region, config: LabelConfig) -> dict[str, Any]:
     meta: dict[str, Any] = {"a2lc": {"source": region.source, "round": region.round, "rank": region.rank}}
     if region.proposal is not None:
         meta["a2lc"]["proposal"] = region.proposal
+    if region.first not in (SAME, region.label):
+        meta["a2lc"]["first"] = region.first  # null for none: a store that is lost is rebuilt from this
     if region.note:
         meta["text"] = [region.note]  # a list of one text is what Label Studio itself writes here
     item = {
@@ -273,10 +275,12 @@ def _decode_own(region_id: str, item: Mapping[str, Any], config: LabelConfig, si
         ring = _decode_points(value.get("points"), size)
         mask = _fill_ring(ring, size)
     meta = item.get("meta")
-    source, round_, rank, note = _decode_meta(meta if isinstance(meta, Mapping) else {})
+    meta = meta if isinstance(meta, Mapping) else {}
+    source, round_, rank, note = _decode_meta(meta)
+    proposal, first = _decode_classes(meta, config)
     score = item.get("score")
     score = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else None
-    return Region(region_id, label, mask, score, source, round_, rank, note, ring=ring)
+    return Region(region_id, label, mask, score, source, round_, rank, note, proposal, first, ring)
 
 
 def shown_mask(mask: NDArray[np.bool_], ring: NDArray[np.float64] | None, config: LabelConfig) -> NDArray[np.bool_]:
@@ -320,6 +324,14 @@ def _decode_meta(meta: Mapping[str, Any]) -> tuple[Source, int | None, int | Non
             if source == ours.get("source"):
                 return source, round_, rank, note
     return "imported", None, None, note
+
+
+def _decode_classes(meta: Mapping[str, Any], config: LabelConfig) -> tuple[str | None, str | None]:
+    """Read the proposal and the first label; a class that the config has lost counts as absent."""
+    ours = meta.get("a2lc")
+    ours = ours if isinstance(ours, Mapping) else {}
+    proposal, first = ours.get("proposal"), ours.get("first", SAME)
+    return proposal if proposal in config.classes else None, first if first in (*config.classes, None) else SAME
 
 
 def _to_percent(ring: NDArray[np.float64], size: tuple[int, ...]) -> NDArray[np.float64]:

@@ -21,11 +21,12 @@ from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.collect import collect, has_news
-from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.heartbeat import RoundBusyError
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
+from a2lc_backend.rounds.rebuild import Rebuilt, make_room, rebuild
 from a2lc_backend.rounds.report import GroupReport, NotThereError, ProposalReport, group_reports, proposal_reports
 from a2lc_backend.rounds.runner import LOCK_SECONDS, Dispatch, run_round
 from a2lc_backend.rounds.undo import redo_round, undo_round
@@ -238,6 +239,39 @@ class Service:
         return make_segmenter(
             name, classes=classes, device=self.settings.device, backbone=self.settings.backbone, seed=settings.seed
         )
+
+    def rebuild(self, project_id: int, replace_store: bool, progress: Progress) -> Rebuilt:
+        """Make the store of a project anew from what Label Studio holds; see `rounds.rebuild`.
+
+        Args:
+            project_id: of the project.
+            replace_store: throw away the rounds that the store holds.
+            progress: told of images.
+
+        Raises:
+            RoundBusyError: if another process runs a round of the project.
+            RebuildRefusedError: if the store holds rounds that must not be replaced.
+            PlatformError: if Label Studio cannot be used, or shows no version of this program.
+            SettingsError: if the project's extra params are wrong.
+        """
+        platform = self.platform(project_id)
+        version, number = platform.shown()
+        settings = self.settings.project(platform.extra_params(self.settings.own_url))
+        context = self._join(Round(project_id, number, "running", version), settings, platform)
+
+        def hold_lock(done: int = 0, total: int = 0) -> None:
+            if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+                raise RoundBusyError(
+                    f"a round of project {project_id} is being run by another process; wait for its end or stop it"
+                )
+            progress(done, total)
+
+        hold_lock()
+        try:
+            make_room(context, replace_store)
+            return rebuild(context, platform, hold_lock)
+        finally:
+            self.ledger.release_lock(project_id, self.owner)
 
     # Proposals
 

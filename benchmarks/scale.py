@@ -25,9 +25,10 @@ from sqlalchemy import event, func, select
 from sqlalchemy.engine import Engine
 
 from a2lc_backend.rounds.context import Context
+from a2lc_backend.rounds.phases import PHASES
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.report import group_reports, round_report
-from a2lc_backend.rounds.runner import PHASES, run_round
+from a2lc_backend.rounds.runner import run_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.settings import ProjectSettings
 from a2lc_backend.store import Artifacts, Ledger, Phase, tables
@@ -218,7 +219,7 @@ def _size_lines(found: list[Measured]) -> Iterator[list[str]]:
 
 
 def _phase_lines(found: list[Measured], number: int) -> Iterator[list[str]]:
-    for name, _ in PHASES:
+    for name in (kind.name for kind in PHASES):
         costs = [item.cost(number, name) for item in found]
         cells = [f"{cost.seconds:.2f}, {cost.processor:.2f}, {cost.peak / _MIB:.0f}" for cost in costs]
         yield [name, *cells, _growth([cost.processor for cost in costs])]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from a2lc_backend.masks import Region
+from a2lc_backend.masks import SAME, Region
 from a2lc_backend.regions import (
     Kind,
     LabelConfig,
@@ -260,6 +260,33 @@ def test_everything_but_the_shape_comes_back(config: LabelConfig, region: Region
     for name in ("id", "label", "score", "source", "round", "rank", "note"):
         assert getattr(back, name) == getattr(region, name), name
     assert (back.ring is None) == (config.kind != "polygonlabels")
+
+
+@pytest.mark.parametrize("config", CONFIGS.values())
+@pytest.mark.parametrize(
+    ("region", "written", "read"),
+    [
+        (Region("r1", "car", disc()), {}, SAME),
+        (Region("r1", "car", disc(), first="car"), {}, SAME),
+        (Region("r1", "car", disc(), first="tree"), {"first": "tree"}, "tree"),
+        (Region("r1", "car", disc(), first=None), {"first": None}, None),
+        (Region("r1", None, disc(), first=None), {}, SAME),
+        (Region("r1", None, disc(), first="car"), {"first": "car"}, "car"),
+    ],
+)
+def test_the_first_label_is_written_where_it_is_another(
+    config: LabelConfig, region: Region, written: Mapping[str, object], read: str | None
+) -> None:
+    meta = encode_region(region, config)["meta"]["a2lc"]
+    assert {key: value for key, value in meta.items() if key == "first"} == written
+    assert roundtrip(region, config).first == read
+
+
+def test_a_class_that_the_config_has_lost_is_no_first_label_and_no_proposal() -> None:
+    item = item_of(BRUSH, meta={"a2lc": {"source": "human", "round": 1, "rank": None, "first": "hat", "proposal": []}})
+    region = decode_region(item, BRUSH, (30, 40))
+    assert (region.first, region.proposal) == (SAME, None)
+    assert roundtrip(Region("r1", "car", disc(), proposal="tree"), BRUSH).proposal == "tree"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2lc_backend.rounds.runner import PHASES
+from a2lc_backend.rounds.phases import PHASES
 from a2lc_backend.rounds.workspace import SOURCES, Workspace
 from a2lc_backend.store import Artifacts
 from benchmarks import scale
@@ -32,7 +32,7 @@ def test_every_image_gets_one_prediction_a_round(found: dict[int, scale.Measured
     for masks, measured in found.items():
         assert measured.masks == masks
         assert measured.predictions == (masks // MASKS, masks // MASKS)
-        assert {phase.name for phase in measured.phases} == {name for name, _ in PHASES}
+        assert {phase.name for phase in measured.phases} == {kind.name for kind in PHASES}
         assert all(phase.peak > 0 for phase in measured.phases)
 
 
@@ -62,7 +62,7 @@ def test_nothing_grows_faster_than_the_project(found: dict[int, scale.Measured])
 def test_tables_name_every_size_and_phase(found: dict[int, scale.Measured]) -> None:
     text = "\n".join(scale.tables_of([scale.Measured.read(found[masks].write()) for masks in (SMALL, LARGE)]))
     assert f"{SMALL:,} masks | {LARGE:,} masks |" in text
-    for name, _ in PHASES:
+    for name in (kind.name for kind in PHASES):
         assert text.count(f"| {name} | ") == 2
     assert "growth" in text
 

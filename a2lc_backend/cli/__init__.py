@@ -9,6 +9,7 @@ import typer
 
 from a2lc_backend.cli.common import ProjectOption, fail, read_settings
 from a2lc_backend.cli.proposals import proposals_app
+from a2lc_backend.cli.rebuild import rebuild_store
 from a2lc_backend.cli.rounds import rounds_app
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(rounds_app, name="rounds")
 app.add_typer(proposals_app, name="proposals")
+app.command("rebuild")(rebuild_store)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ from a2lc_backend.rounds.platform import (
     AnnotationStamp,
     Prediction,
     ProjectInfo,
+    Published,
     Target,
     Task,
     TaskError,
@@ -302,6 +303,46 @@ class LabelStudioProject:
         """Deep link into labelling the review queue; empty before the first round is published."""
         return self._publisher.queue_link()
 
+    def shown(self) -> tuple[str, int]:
+        """The version that Label Studio shows, and its round.
+
+        Raises:
+            LabelStudioError: if it is none of this program's.
+        """
+        version = self._project.model_version or ""
+        match = VERSION.match(version)
+        if match:
+            return version, int(match[1])
+        with explained(self._url, f"listing the versions of project {self._id}"):
+            # The SDK has no call for this address; it tells how many predictions a version has.
+            http = self._client._client_wrapper.httpx_client
+            held = http.request(f"api/projects/{self._id}/model-versions/", method="GET").json()
+        ours = sorted((name for name in held if VERSION.match(name)), key=lambda name: int(VERSION.match(name)[1]))  # type: ignore[index]
+        mend = (
+            f"choose {ours[-1]} in Settings > Annotation > Live Predictions, then try again"
+            if ours
+            else f"there is nothing to go on from; start round 0 with: a2lc rounds next --project {self._id}"
+        )
+        shows = f"the version {version!r}" if version else "no version"
+        raise LabelStudioError(f"project {self._id} shows {shows}, which no round of this program published; {mend}")
+
+    def published(self, task: Task) -> Iterator[Published]:
+        """What an image was shown with up to the version that is shown now, the newest round first."""
+        version, last = self.shown()
+        with explained(self._url, f"reading the predictions of task {task.id}"):
+            found = self._client.predictions.list(task=task.id)
+        by_round: dict[int, Any] = {}
+        for item in sorted(found, key=lambda item: int(item.id or 0)):
+            match = VERSION.match(item.model_version or "")
+            if match and item.result and (int(match[1]) < last or item.model_version == version):
+                by_round[int(match[1])] = item
+        for number, item in sorted(by_round.items(), reverse=True):
+            regions, _, problems = self._decode(
+                item.result, _size_of(item.result), f"task {task.id}, version {item.model_version}"
+            )
+            made_at = item.created_at or datetime.now(timezone.utc)
+            yield Published(number, made_at, regions, float(item.score or 0.0), problems)
+
 
 class _PatientSession(requests.Session):
     """Requests that end: the SDK sets no time limit on downloads."""
@@ -318,6 +359,12 @@ class _PatientSession(requests.Session):
         except requests.RequestException as error:
             error.request = error.request or request
             raise
+
+
+def _size_of(results: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Height and width of the image that some regions belong to, as they say themselves."""
+    first = results[0]
+    return int(first.get("original_height") or 0), int(first.get("original_width") or 0)
 
 
 def _user_id(completed_by: object) -> int:

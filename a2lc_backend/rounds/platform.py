@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -208,4 +208,35 @@ class Platform(Protocol):
 
     def drop(self, version: str) -> None:
         """Delete the predictions of a round that was given up; if it is shown, the newest other version is, instead."""
+        ...
+
+
+@dataclass(frozen=True)
+class Published:
+    """What one image was shown with in one round, as the platform still holds it.
+
+    Attributes:
+        round: that published it.
+        made_at: when it was written.
+        regions: as they were shown; those that could not be read are left out.
+        score: the task's priority, 0 to 1.
+        problems: what was wrong with the other regions, in words that name the mend.
+    """
+
+    round: int
+    made_at: datetime
+    regions: tuple[Region, ...]
+    score: float
+    problems: tuple[str, ...] = ()
+
+
+class History(Protocol):
+    """A platform that can tell what this program published there; what `rebuild` needs besides `Platform`."""
+
+    def shown(self) -> tuple[str, int]:
+        """The version people see, and its round; raises PlatformError if it is none of this program's."""
+        ...
+
+    def published(self, task: Task) -> Iterator[Published]:
+        """What an image was shown with up to that version, the newest round first; raises TaskError."""
         ...

@@ -16,6 +16,8 @@ from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace
 from a2lc_backend.store import Ledger, Query
 
+_HINT = "; may be "
+
 
 class RoundView:
     """A finished or ranked round, image by image, as predictions.
@@ -92,6 +94,7 @@ class RoundView:
                     rank=query.rank if query else None,
                     note=self._note(query, place_in_image[region_id], len(queries)) if query else "",
                     proposal=self._name(int(proposals[index])) if held_back[index] and not query else None,
+                    first=self._name(int(masks.first_labels[index])),
                     ring=masks.rings.get(region_id),
                 )
             )
@@ -121,8 +124,13 @@ class RoundView:
     def _note(self, query: Query, place: int, count: int) -> str:
         held = self._name(query.label)
         said = f"labelled {held}" if held else "no label yet"
-        doubt = f"; may be {self._name(query.guess)}" if query.guess not in (query.label, IGNORE) else ""
+        doubt = f"{_HINT}{self._name(query.guess)}" if query.guess not in (query.label, IGNORE) else ""
         return f"Please check ({place} of {count} in this image): {said}{doubt}"
+
+
+def hinted_class(note: str) -> str:
+    """The class that a queued region's note suggests, "" if it suggests none."""
+    return note.rpartition(_HINT)[2] if _HINT in note else ""
 
 
 def plan_publish(context: Context) -> list[tuple[int, int, bool]]:

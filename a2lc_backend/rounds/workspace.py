@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import MaskSet, Source
 from a2lc_backend.store import Artifacts, Query
 
+_REBUILDING = "rebuilding"
+
 SOURCES: tuple[Source, ...] = ("foundation", "imported", "human", "corrector")
 
 
@@ -211,6 +213,20 @@ class Workspace:
         arrays = self._artifacts.read_arrays(key)
         scores = Scores(str(arrays["mask_key"]), arrays["rows"], arrays["soft_labels"], arrays["dominant"])
         return scores if scores.mask_key == mask_key else None
+
+    def begin_rebuild(self, version: str) -> None:
+        """Delete the project's artifacts, and note what it is rebuilt from; masks that were rebuilt from it stay."""
+        self._artifacts.delete(f"{self._root}/rounds" if self.rebuilt_from() == version else self._root)
+        self._artifacts.write(f"{self._root}/{_REBUILDING}", version.encode())
+
+    def rebuilt_from(self) -> str:
+        """The version that an unfinished rebuild reads, empty where there is none."""
+        key = f"{self._root}/{_REBUILDING}"
+        return self._artifacts.read(key).decode() if self._artifacts.exists(key) else ""
+
+    def end_rebuild(self) -> None:
+        """Note that the project is rebuilt."""
+        self._artifacts.delete(f"{self._root}/{_REBUILDING}")
 
     def write_labels(self, number: int, labels: Labels) -> None:
         """Store the labels of a round."""

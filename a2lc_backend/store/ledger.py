@@ -32,9 +32,10 @@ from a2lc_backend.store.records import (
 )
 from a2lc_backend.store.rows import chunks, replace_rows
 from a2lc_backend.store.trust import TrustTables
+from a2lc_backend.store.whole import WholeProject
 
 
-class Ledger(TrustTables, JobTables):
+class Ledger(TrustTables, JobTables, WholeProject):
     """All reading and writing of the database; every method is one transaction.
 
     Args:
