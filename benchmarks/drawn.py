@@ -24,6 +24,7 @@ from a2lc_backend.rounds.platform import (
     AnnotationStamp,
     Prediction,
     ProjectInfo,
+    Target,
     Task,
     TaskProblem,
 )
@@ -205,24 +206,39 @@ class DrawnPlatform:
         """Masks are shown as they are."""
         return mask
 
-    def publish(
+    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+        """See `Platform.prepare`."""
+        return [Target(task_id, task_id, task_id in queued) for task_id in tasks], []
+
+    def write(
         self,
         version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
+        targets: Sequence[Target],
         predict: Callable[[int], Prediction],
         progress: Callable[[int, int], None],
     ) -> list[TaskProblem]:
-        """See `Platform.publish`; predictions are made, one a task, and not kept."""
-        if version in self.predictions:
-            return []
+        """See `Platform.write`; predictions are made, one a task, and not kept."""
         written = self.predictions.setdefault(version, [])
-        for done, task_id in enumerate(tasks):
-            progress(done, len(tasks))
-            regions = predict(task_id).regions
-            written.append(task_id)
+        for done, target in enumerate(targets):
+            progress(done, len(targets))
+            regions = predict(target.source_id).regions
+            written.append(target.task_id)
             asked = tuple(region.id for region in regions if region.rank is not None)
             if asked:
-                self._answers.append((task_id, regions[0].round or 0, asked))
-        progress(len(tasks), len(tasks))
+                self._answers.append((target.task_id, regions[0].round or 0, asked))
+        progress(len(targets), len(targets))
         return []
+
+    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
+        """See `Platform.show`."""
+        return []
+
+    def tidy(self, version: str) -> int:
+        """See `Platform.tidy`."""
+        return 0
+
+    def prune(self, keep: Collection[str]) -> None:
+        """See `Platform.prune`."""
+
+    def drop(self, version: str) -> None:
+        """See `Platform.drop`."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,9 +31,12 @@ def test_help_is_quick_and_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     fastest = 9.0
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = os.times()
         subprocess.run([sys.executable, "-m", "a2lc_backend", "--help"], capture_output=True, check=True)
-        fastest = min(fastest, time.perf_counter() - begun)
+        ended = os.times()  # of the processor: others may be busy
+        fastest = min(
+            fastest, ended.children_user - begun.children_user + ended.children_system - begun.children_system
+        )
     assert fastest < 1.0
 
 

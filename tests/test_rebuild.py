@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -27,6 +27,7 @@ from a2lc_backend.rounds.platform import (
     PlatformError,
     Prediction,
     Published,
+    Target,
     Task,
     TaskError,
     TaskProblem,
@@ -57,21 +58,21 @@ class KeepingOracle(OraclePlatform):
         self.edits: dict[tuple[int, int], Callable[[tuple[Region, ...]], tuple[Region, ...]]] = {}
         self.lost_images: set[int] = set()
 
-    def publish(
+    def write(
         self,
         version: str,
-        tasks: Sequence[int],
-        queued: Collection[int],
+        targets: Sequence[Target],
         predict: Callable[[int], Prediction],
         progress: Callable[[int, int], None],
     ) -> list[TaskProblem]:
         number = len(self.versions)
-        for task_id in tasks:
-            shown = predict(task_id)
+        for target in targets:
+            shown = predict(target.source_id)
             made_at = START + timedelta(days=number)
-            self.held.setdefault(task_id, []).append(Published(number, made_at, shown.regions, shown.score))
+            published = Published(number, made_at, shown.regions, shown.score)
+            self.held.setdefault(target.source_id, []).append(published)
         before = set(self.answers)
-        super().publish(version, tasks, queued, predict, progress)
+        super().write(version, targets, predict, progress)
         for annotation_id in set(self.answers) - before:
             answer = replace(self.answers[annotation_id], shown_round=number, whole=True)
             given = {region.id: region for region in answer.regions}
