@@ -212,8 +212,12 @@ def said(number: int, task_id: int, annotator: int, region: Region) -> Annotatio
 class Crowd(OraclePlatform):
     """People whose annotations the test writes."""
 
+    def prepare(self, tasks, queued):  # type: ignore[no-untyped-def]
+        self.shown = {}
+        return super().prepare(tasks, queued)
+
     def write(self, version, targets, predict, progress):  # type: ignore[no-untyped-def]
-        self.shown = {target.source_id: predict(target.source_id) for target in targets}
+        self.shown |= {target.source_id: predict(target.source_id) for target in targets}
         return []
 
     def say(self, annotation: Annotation) -> None:

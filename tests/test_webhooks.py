@@ -1,0 +1,151 @@
+"""Webhooks that are lost, doubled, reordered, malformed and many cost nothing: Label Studio itself is asked."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from a2lc_backend.bench.scenes import draw_world
+from a2lc_backend.demo.run import Loop
+from a2lc_backend.demo.servers import backend
+from a2lc_backend.store import Ledger
+from tests.conftest import REPOSITORY, Studio, wait_until
+from tests.rig import SHORT
+
+pytestmark = pytest.mark.e2e
+
+WEBHOOKS = 2000
+CLIENTS = 8
+P99_SECONDS = 0.150
+BUDGET = 60
+
+
+@pytest.fixture
+def loop(studio: Studio, tmp_path: Path) -> Iterator[Loop]:
+    """A project whose round 0 is done, on a backend without Redis."""
+    world = draw_world(tmp_path / "street", images=12, val_images=1)
+    settings = {
+        "A2LC_WORLD": str(world.root), "A2LC_PROPOSALS": "world", "PYTHONPATH": str(REPOSITORY),
+    }  # fmt: skip
+    server = backend(tmp_path / "data", studio.url, studio.account.token, settings)
+    server.command = [sys.executable, "-c", SHORT, "serve"]
+    made = Loop(studio.server, server.start(), studio.account, world, BUDGET)
+    try:
+        made.create_project(lambda done, total: None)
+        made.start_training()
+        made.wait_round(0)
+        yield made
+    finally:
+        made.close()
+        server.stop()
+
+
+def rounds(loop: Loop) -> list[dict[str, Any]]:
+    return list(httpx.get(f"{loop.server.url}/api/projects/{loop.project_id}/rounds", timeout=30).json())
+
+
+def annotations(loop: Loop) -> dict[int, Any]:
+    tasks = loop.client.tasks.list(project=loop.project_id, include="id")
+    return {item.id: item for task in tasks for item in loop.client.annotations.list(id=task.id)}
+
+
+def ledger_of(loop: Loop) -> Ledger:
+    return Ledger(f"sqlite:///{loop.server.environment['A2LC_DATA_DIR']}/ledger.db")
+
+
+@pytest.mark.timeout(900)
+def test_a_storm_of_webhooks_is_answered_quickly_and_loses_nothing(loop: Loop) -> None:
+    dice = random.Random(20261122)
+    loop.annotator().work()
+    made = annotations(loop)
+    changed = dice.sample(sorted(made), 4)
+    for annotation_id in changed[:2]:  # a person thinks again: another class for the first region
+        result = made[annotation_id].result
+        other = next(name for name in loop.world.classes if name != next(iter(result[0]["value"].values())))
+        kind = result[0]["type"]
+        result[0]["value"][kind] = [other]
+        loop.client.annotations.update(id=annotation_id, result=result)
+    for annotation_id in changed[2:]:
+        loop.client.annotations.delete(id=annotation_id)
+    project = {"id": loop.project_id}
+    events: list[Any] = [
+        {
+            "action": action,
+            "project": project,
+            "annotation": {"id": annotation_id, "result": made[annotation_id].result},
+        }
+        for annotation_id in made
+        for action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED")
+    ]
+    events += [
+        {"action": "ANNOTATIONS_DELETED", "project": project, "annotations": [{"id": annotation_id}]}
+        for annotation_id in [*changed[2:], 10**9]  # and one that never was
+    ]
+    events = [event for event in events if dice.random() > 0.1]  # dropped on the way
+    while len(events) < WEBHOOKS:
+        event = dice.choice(events)
+        malformed = [{}, {"action": 5}, [], "x", {"action": "ANNOTATION_CREATED", "project": "?"}]
+        events.append(dice.choice(malformed) if dice.random() < 0.05 else event)
+    dice.shuffle(events)
+    took, errors, lock = [], [], threading.Lock()
+
+    def send(part: list[Any]) -> None:
+        with httpx.Client(timeout=30) as client:
+            for event in part:
+                begun = time.perf_counter()
+                status = client.post(f"{loop.server.url}/webhook", json=event).status_code
+                with lock:
+                    took.append(time.perf_counter() - begun)
+                    if status not in (200, 422):
+                        errors.append(status)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(send, [events[index::CLIENTS] for index in range(CLIENTS)]))
+    p50, p99 = np.percentile(took, [50, 99])
+    print(f"{len(took)} webhooks by {CLIENTS} clients: median {1000 * p50:.1f} ms, p99 {1000 * p99:.1f} ms")
+    assert errors == []
+    assert [item["number"] for item in rounds(loop)] == [0], "only Start Training begins a round"
+    loop.start_training()
+    loop.wait_round(1)
+    held = annotations(loop)
+    with closing(ledger_of(loop)) as ledger:
+        seen = ledger.seen_annotations(loop.project_id)
+        assert seen.keys() == held.keys()
+        said = {(item.annotation_id, item.region_id): item.label for item in ledger.corrections(loop.project_id)}
+        asked = {query.region_id for query in ledger.queries(loop.project_id, 0)}
+        expected = {
+            (annotation.id, region["id"]): loop.world.classes.index(region["value"][region["type"]][0])
+            for annotation in held.values()
+            for region in annotation.result
+            if region["id"] in asked
+        }
+        assert expected.items() <= said.items()
+        assert ledger.open_events() == []
+    assert p99 < P99_SECONDS
+
+
+def test_start_training_begins_a_round_only_if_there_is_something_new(loop: Loop) -> None:
+    for _ in range(3):  # doubled, late or forged
+        loop.start_training()
+    with closing(ledger_of(loop)) as ledger:
+        wait_until(lambda: not ledger.open_events())
+    assert [item["number"] for item in rounds(loop)] == [0]
+
+
+@pytest.mark.timeout(900)
+def test_enough_corrections_begin_the_next_round(loop: Loop) -> None:
+    loop.client.ml.update(id=loop.backend_id, extra_params={"budget": BUDGET, "auto_round": 20})
+    loop.annotator().work()
+    loop.wait_round(1)
+    assert len(rounds(loop)) == 2
