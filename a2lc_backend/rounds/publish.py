@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.platform import Prediction
+from a2lc_backend.rounds.platform import Prediction, TaskProblem
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace
 from a2lc_backend.store import Ledger, Query
 
@@ -128,9 +129,13 @@ def publish(context: Context, progress: Progress) -> None:
     platform, version = context.platform, context.current().version
     targets, problems = platform.prepare([int(task_id) for task_id in view.labels.task_ids], view.queued)
     problems += platform.write(version, targets, view.prediction, progress)
+    _note(context, problems)
     named = {problem.task_id for problem in problems}
-    problems += platform.show(version, [target for target in targets if target.task_id not in named])
+    _note(context, platform.show(version, [target for target in targets if target.task_id not in named]))
     platform.prune(kept_versions(context))
+
+
+def _note(context: Context, problems: Sequence[TaskProblem]) -> None:
     for problem in problems:
         context.note("publish", problem.task_id, problem.message)
 
