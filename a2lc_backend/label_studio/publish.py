@@ -143,7 +143,8 @@ class Publisher:
         if not self._send(rows):
             return []
         problems, broken = [], 0
-        for task_id in sorted(rows):
+        version = next(iter(rows.values()))["model_version"]
+        for task_id in sorted(rows.keys() - self._holding(version, rows)):
             why = self._send({task_id: rows[task_id]})
             broken = broken + 1 if why == "status 500" else 0
             if broken > 1:
