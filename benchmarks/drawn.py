@@ -237,8 +237,8 @@ class DrawnPlatform:
         """See `Platform.tidy`."""
         return 0
 
-    def prune(self, keep: Collection[str]) -> None:
+    def prune(self, keep: Collection[int]) -> None:
         """See `Platform.prune`."""
 
-    def drop(self, version: str) -> None:
+    def drop(self, version: str, instead: str) -> None:
         """See `Platform.drop`."""

@@ -134,7 +134,7 @@ class Team:
         for shard in shards:
             problems += project.write(version, shard, lambda task_id: self.predict(number, task_id), lambda *_: None)
         problems += project.show(version, targets)
-        project.prune(self.versions[-KEPT:])
+        project.prune(range(len(self.versions))[-KEPT:])
         assert problems == []
         return targets
 
@@ -289,14 +289,14 @@ def test_pruning_leaves_what_is_shown_and_what_is_not_ours(team: Team) -> None:
     first, second, third = team.versions
     held = lambda: {item["model_version"] for item in team.all_predictions()}  # noqa: E731
     client.projects.update(id=team.project_id, model_version=first)
-    project.prune([second])
+    project.prune([1])
     assert held() == {"our-net", first, second}
     client.projects.update(id=team.project_id, model_version=second)
-    project.drop(second)
+    project.drop(second, first)
     assert held() == {"our-net", first}
     assert client.projects.get(id=team.project_id).model_version == first
-    project.drop(first)
-    project.drop(first)
+    project.drop(first, "")
+    project.drop(first, "")
     assert held() == {"our-net"}
     assert client.projects.get(id=team.project_id).model_version == ""
     assert third not in held()

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +29,12 @@ from a2lc_backend.rounds.platform import (
     TaskError,
 )
 from a2lc_backend.rounds.propose import propose_task
-from a2lc_backend.rounds.publish import RoundView
+from a2lc_backend.rounds.publish import RoundView, kept_rounds
 from a2lc_backend.rounds.report import round_report
 from a2lc_backend.rounds.runner import RoundFailedError, run_round
 from a2lc_backend.rounds.workspace import SOURCES
 from a2lc_backend.settings import ProjectSettings
-from a2lc_backend.store import Phase, Project, TaskState
+from a2lc_backend.store import Ledger, Phase, Project, Round, TaskState
 from tests.world_run import BUDGET, Run, Work, phases_with
 
 pytestmark = pytest.mark.usefixtures("short_training")
@@ -229,6 +230,16 @@ class Crowd(OraclePlatform):
     @property
     def first(self) -> Region:
         return self.shown[1].regions[0]
+
+
+def test_versions_of_the_last_finished_rounds_stay(ledger: Ledger) -> None:
+    for number, status in enumerate(("done", "done", "done", "failed")):
+        ledger.save_round(Round(1, number, status, version=f"a2lc-r{number}-0"))  # type: ignore[arg-type]
+    record = Round(1, 4, "running", version="a2lc-r4-0")
+    ledger.save_round(record)
+    nothing: Any = None
+    context = Context(record, ProjectSettings(keep_versions=2), ledger, nothing, nothing, nothing, nothing)
+    assert kept_rounds(context) == {1, 2, 4}
 
 
 def test_people_who_disagree_are_asked_again_first(run: Run) -> None:

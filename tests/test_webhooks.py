@@ -145,7 +145,9 @@ def test_start_training_begins_a_round_only_if_there_is_something_new(loop: Loop
 
 @pytest.mark.timeout(900)
 def test_enough_corrections_begin_the_next_round(loop: Loop) -> None:
-    loop.client.ml.update(id=loop.backend_id, extra_params={"budget": BUDGET, "auto_round": 20})
+    extra = {"budget": BUDGET, "auto_round": 20}
+    # Without the address Label Studio 1.23.2 answers 500.
+    loop.client.ml.update(id=loop.backend_id, project=loop.project_id, url=loop.server.url, extra_params=extra)
     loop.annotator().work()
     loop.wait_round(1)
     assert len(rounds(loop)) == 2

@@ -170,10 +170,10 @@ class OraclePlatform:
         """Nothing is ever doubled."""
         return 0
 
-    def prune(self, keep: Collection[str]) -> None:
+    def prune(self, keep: Collection[int]) -> None:
         """Nothing is kept but answers."""
 
-    def drop(self, version: str) -> None:
+    def drop(self, version: str, instead: str) -> None:
         """Forget that a version was shown; what was answered stays answered."""
         self.versions = [other for other in self.versions if other != version]
 

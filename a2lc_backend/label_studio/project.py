@@ -291,13 +291,13 @@ class LabelStudioProject:
         """Remove second predictions of a version."""
         return self._publisher.tidy(version)
 
-    def prune(self, keep: Collection[str]) -> None:
-        """Delete the versions of this program's that are neither kept nor shown."""
+    def prune(self, keep: Collection[int]) -> None:
+        """Delete the versions of this program's rounds that are neither kept nor shown."""
         self._publisher.prune(keep)
 
-    def drop(self, version: str) -> None:
+    def drop(self, version: str, instead: str) -> None:
         """Delete a version of a round that was given up."""
-        self._publisher.drop(version)
+        self._publisher.drop(version, instead)
 
     def queue_link(self) -> str:
         """Deep link into labelling the review queue; empty before the first round is published."""

@@ -108,26 +108,22 @@ class Publisher:
         with explained(self._url, f"looking for doubles of {version} in project {self._id}"):
             return self._remove_doubles(version)
 
-    def prune(self, keep: Collection[str]) -> None:
+    def prune(self, keep: Collection[int]) -> None:
         """See `Platform.prune`."""
         with explained(self._url, f"deleting old versions of project {self._id}"):
             shown = self._shown()
             for version in self._counts():
-                if VERSION.match(version) and version not in keep and version != shown:
+                match = VERSION.match(version)
+                if match and int(match[1]) not in keep and version != shown:
                     self._delete_version(version)
                     self._show_again(shown)
 
-    def drop(self, version: str) -> None:
+    def drop(self, version: str, instead: str) -> None:
         """See `Platform.drop`."""
         with explained(self._url, f"deleting {version} in project {self._id}"):
             shown = self._shown()
             if shown == version:
-                others = {
-                    int(match[1]): other
-                    for other, count in self._counts().items()
-                    if count and other != version and (match := VERSION.match(other))
-                }
-                shown = others[max(others)] if others else ""
+                shown = instead if instead in self._counts() else ""
                 self._client.projects.update(id=self._id, model_version=shown)
             self._delete_version(version)
             self._show_again(shown)
@@ -143,7 +139,8 @@ class Publisher:
         if not self._send(rows):
             return []
         problems, broken = [], 0
-        for task_id in sorted(rows):
+        version = next(iter(rows.values()))["model_version"]
+        for task_id in sorted(rows.keys() - self._holding(version, rows)):
             why = self._send({task_id: rows[task_id]})
             broken = broken + 1 if why == "status 500" else 0
             if broken > 1:

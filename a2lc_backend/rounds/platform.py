@@ -202,12 +202,20 @@ class Platform(Protocol):
         """
         ...
 
-    def prune(self, keep: Collection[str]) -> None:
-        """Delete the predictions of every version of this program's that is neither in `keep` nor shown."""
+    def prune(self, keep: Collection[int]) -> None:
+        """Delete the predictions of every round of this program's that is not in `keep`, but for the version shown.
+
+        Of a round that is kept, versions that were undone stay too: people may have them open.
+        """
         ...
 
-    def drop(self, version: str) -> None:
-        """Delete the predictions of a round that was given up; if it is shown, the newest other version is, instead."""
+    def drop(self, version: str, instead: str) -> None:
+        """Delete the predictions of a version that was given up.
+
+        Args:
+            version: to be deleted.
+            instead: what is shown from then on if that version was; "" for none.
+        """
         ...
 
 

@@ -228,7 +228,7 @@ def cancel(context: Context) -> None:
         time.sleep(_CANCEL_POLL_SECONDS)
     version = context.current().version
     if version:
-        context.platform.drop(version)
+        context.platform.drop(version, context.previous.version if context.previous else "")
     ledger.forget_round(project_id, number)
     context.workspace.forget_round(number)
     ledger.change_status(project_id, number, ["cancelling"], "cancelled")
