@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlineError
@@ -22,13 +19,13 @@ from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.collect import collect, has_news
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.heartbeat import RoundBusyError
+from a2lc_backend.rounds.heartbeat import RoundBusyError, own_name, take_lock
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.rebuild import Rebuilt, make_room, rebuild
 from a2lc_backend.rounds.report import GroupReport, NotThereError, ProposalReport, group_reports, proposal_reports
-from a2lc_backend.rounds.runner import LOCK_SECONDS, Dispatch, run_round
+from a2lc_backend.rounds.runner import Dispatch, run_round
 from a2lc_backend.rounds.undo import redo_round, undo_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
@@ -80,7 +77,7 @@ class Service:
         self.settings = settings
         self.ledger = Ledger(settings.ledger_url)
         self.artifacts = Artifacts(settings.artifact_url)
-        self.owner = f"{socket.gethostname()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.owner = own_name()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="a2lc-predict")
         self._asked: dict[tuple[int, int], Future[None]] = {}
         self._waiting = threading.BoundedSemaphore(_WAITING)
@@ -145,7 +142,7 @@ class Service:
         unfinished = next((item for item in self.ledger.unfinished() if item.project_id == project_id), None)
         if unfinished is None:
             raise PlatformError(f"project {project_id} has no unfinished round; start the next one")
-        if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+        if not take_lock(self.ledger, project_id, self.owner):
             raise RoundBusyError(f"a round of project {project_id} is being run by another process")
         try:
             context = self.context(unfinished)
@@ -179,7 +176,7 @@ class Service:
         settings = self.settings.project(platform.extra_params(self.settings.own_url))
         if not needed and not settings.auto_round:
             return Look(new=False, answers=0, wanted=0)
-        if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+        if not take_lock(self.ledger, project_id, self.owner):
             return None
         try:
             context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
@@ -195,7 +192,7 @@ class Service:
 
     def undo(self, project_id: int, number: int, redo: bool = False) -> int:
         """Take a round's automatic corrections back, or let them hold again; see `undo_round`."""
-        if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+        if not take_lock(self.ledger, project_id, self.owner):
             raise RoundBusyError(f"a round of project {project_id} is being run by another process")
         try:
             change = redo_round if redo else undo_round
@@ -260,7 +257,7 @@ class Service:
         context = self._join(Round(project_id, number, "running", version), settings, platform)
 
         def hold_lock(done: int = 0, total: int = 0) -> None:
-            if not self.ledger.take_lock(project_id, self.owner, LOCK_SECONDS):
+            if not take_lock(self.ledger, project_id, self.owner):
                 raise RoundBusyError(
                     f"a round of project {project_id} is being run by another process; wait for its end or stop it"
                 )

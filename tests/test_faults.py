@@ -252,7 +252,7 @@ def collected(team: Team, ledger: Ledger, artifacts: Artifacts, url: str) -> lis
     ledger.save_tasks(team.project_id, [TaskState(task.id, task.image, ready=True, mask_key="masks") for task in new])
     record = Round(team.project_id, 1, "running")
     context: Any = Context(record, ProjectSettings(), ledger, workspace, project, None, None)  # type: ignore[arg-type]
-    collect(context, lambda done, total: None)
+    collect(context, (), lambda done, total: None)
     said = ledger.corrections(team.project_id)
     return sorted((item.task_id, item.region_id, item.kind, item.label) for item in said)
 

@@ -6,8 +6,6 @@ one that comes twice finds its shard taken.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import uuid
 from collections import Counter
@@ -19,6 +17,7 @@ from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from a2lc_backend.rounds.heartbeat import is_gone
 from a2lc_backend.rounds.shards import STALE_SECONDS
 from a2lc_backend.store import ALIVE_SECONDS, Ledger, Shard
 
@@ -94,7 +93,7 @@ class _Offers:
             return f"no worker listens on {self._queue.name}; start one with: a2lc worker --queues {self._queue.name}"
         now = time.time()
         for shard in shards:
-            if shard.status == "running" and _is_gone(shard.owner):
+            if shard.status == "running" and is_gone(shard.owner):
                 self._context.ledger.free_shard(shard)
         free = [shard for shard in shards if shard.status == "waiting" or shard.beat <= now - STALE_SECONDS]
         try:
@@ -123,20 +122,6 @@ class _Offers:
             job_id=f"{self._prefix}{index}-{uuid.uuid4().hex[:8]}",
         )  # fmt: skip
         self._offered[index] = time.monotonic()
-
-
-def _is_gone(owner: str) -> bool:
-    """Whether a worker of this machine has ended; of another machine's nothing can be said but by its silence."""
-    host, process_id, _ = owner.rsplit("-", 2)
-    if host != socket.gethostname()[:32]:
-        return False
-    try:
-        os.kill(int(process_id), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def listening(ledger: Ledger) -> Counter[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import threading
 import time
 import uuid
@@ -23,7 +21,7 @@ from rq.timeouts import UnixSignalDeathPenalty
 
 from a2lc_backend.jobs.redis_queue import open_redis
 from a2lc_backend.rounds.context import Context
-from a2lc_backend.rounds.heartbeat import Heartbeat, RoundBusyError, RoundStoppedError
+from a2lc_backend.rounds.heartbeat import Heartbeat, RoundBusyError, RoundStoppedError, own_name
 from a2lc_backend.rounds.phases import PHASES
 from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.rounds.shards import STALE_SECONDS, work_shard
@@ -55,7 +53,7 @@ class Workshop:
 
     def __init__(self, service: Service, queues: Sequence[str]) -> None:
         self.service = service
-        self.name = f"{socket.gethostname()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.name = own_name()
         self.stopping = threading.Event()
         self._queues = tuple(queues)
         self._started = time.time()

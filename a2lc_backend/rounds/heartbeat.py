@@ -1,13 +1,20 @@
-"""A thread that keeps a claim alive while its owner works, and knows when the work has to be given back."""
+"""Claims: who owns a lock or a shard, and a thread that keeps a claim alive while its owner works."""
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import uuid
 from collections.abc import Callable
 from types import TracebackType
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+
+from a2lc_backend.store import Ledger
+
+_LOCK_SECONDS = 30.0
 
 log = structlog.get_logger()
 
@@ -18,6 +25,36 @@ class RoundBusyError(RuntimeError):
 
 class RoundStoppedError(RuntimeError):
     """The work is given back: this process ends, or somebody paused or cancelled the round."""
+
+
+def own_name() -> str:
+    """A name for this process as an owner of locks and shards; see `is_gone`."""
+    return f"{socket.gethostname()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether an owner is a process of this machine that has ended.
+
+    Of another machine's processes nothing can be said but by their silence.
+    """
+    host, _, rest = owner.rpartition("-")[0].rpartition("-")
+    if host != socket.gethostname()[:32] or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def take_lock(ledger: Ledger, project_id: int, owner: str) -> bool:
+    """Take or renew the lock of a project; that of a process which has ended, or is silent for 30 s, is free."""
+    holder = ledger.lock_owner(project_id)
+    if holder and holder != owner and is_gone(holder):
+        ledger.release_lock(project_id, holder)
+    return ledger.take_lock(project_id, owner, _LOCK_SECONDS)
 
 
 class Heartbeat:

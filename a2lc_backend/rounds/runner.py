@@ -11,7 +11,7 @@ from itertools import groupby
 import structlog
 
 from a2lc_backend.rounds.context import Context
-from a2lc_backend.rounds.heartbeat import Heartbeat, RoundBusyError, RoundStoppedError
+from a2lc_backend.rounds.heartbeat import Heartbeat, RoundBusyError, RoundStoppedError, take_lock
 from a2lc_backend.rounds.phases import PHASES, PhaseKind, divide
 from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.rounds.shards import STALE_SECONDS, work_shard
@@ -19,7 +19,6 @@ from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Labels
 from a2lc_backend.store import ArtifactError, AutoCorrection, Phase, Round, Shard
 
-LOCK_SECONDS = 30.0
 _BEAT_SECONDS = 0.5
 _BEATS_A_RENEWAL = 10
 _PROGRESS_SECONDS = 0.3
@@ -64,7 +63,7 @@ def run_round(
         RoundFailedError: if a phase fails; the round can be taken up again.
     """
     ledger, project_id, number = context.ledger, context.project_id, context.number
-    if not ledger.take_lock(project_id, owner, LOCK_SECONDS):
+    if not take_lock(ledger, project_id, owner):
         raise RoundBusyError(f"a round of project {project_id} is being run by another process")
     keeper = _Keeper(context, owner, stop)
     try:
@@ -95,7 +94,7 @@ class _Keeper:
         """See `Heartbeat`."""
         self._beats += 1
         ledger, project_id = self._context.ledger, self._context.project_id
-        if self._beats % _BEATS_A_RENEWAL == 0 and not ledger.take_lock(project_id, self._owner, LOCK_SECONDS):
+        if self._beats % _BEATS_A_RENEWAL == 0 and not take_lock(ledger, project_id, self._owner):
             return RoundBusyError(f"another process took over the round of project {project_id}")
         try:
             self.see_status()

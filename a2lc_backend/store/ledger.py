@@ -364,6 +364,12 @@ class Ledger(TrustTables, JobTables, WholeProject):
             return False
         return True
 
+    def lock_owner(self, project_id: int) -> str:
+        """Who holds or held a project's lock last, "" for nobody."""
+        table = tables.locks
+        with self._engine.connect() as db:
+            return str(db.execute(select(table.c.owner).where(table.c.project_id == project_id)).scalar() or "")
+
     def release_lock(self, project_id: int, owner: str) -> None:
         """Give a project's lock back, if it is this owner's."""
         table = tables.locks
