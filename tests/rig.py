@@ -7,12 +7,9 @@ import os
 import re
 import shutil
 import signal
-import socket
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,42 +18,16 @@ import httpx
 
 from a2lc_backend.bench.world import World
 from a2lc_backend.demo.run import Loop
-from a2lc_backend.demo.servers import backend, free_port
+from a2lc_backend.demo.servers import backend
+from a2lc_backend.store import Ledger
 from tests.conftest import REPOSITORY, Studio, wait_until
+from tests.servers import RedisServer
 
 SHORT = (
     "import a2lc_backend.segmenter.unet as unet; unet.MIN_STEPS = unet.MAX_STEPS = 30; "
     "from a2lc_backend.cli import main; main()"
 )
 """The command line with the real U-Net, trained for fewer steps: these tests are about the rounds around it."""
-
-
-class RedisServer:
-    """A real redis-server on a port of its own; it keeps nothing on disk, so a kill empties it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
-        wait_until(self._answers, 30)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
-            self._process.wait(30)
 
 
 @dataclass
@@ -115,6 +86,7 @@ class Rig:
         self.server.log = folder / "backend.log"
         self.environment = dict(self.server.environment)
         self.workers = [WorkerProcess(self.environment, folder / f"worker-{index}.log") for index in range(workers)]
+        self._ledger: Ledger | None = None
         self.loop = Loop(studio.server, self.server, studio.account, world, budget)
 
     def start(self) -> Rig:
@@ -131,6 +103,12 @@ class Rig:
             worker.end(signal.SIGKILL)
         self.redis.end()
         self.loop.close()
+        self.forget_ledger()
+
+    def forget_ledger(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
 
     def wait_for_workers(self, count: int) -> None:
         wait_until(lambda: len(self.get("/api/workers")) >= count, 120, 0.2)
@@ -176,11 +154,9 @@ class Rig:
 
     def phases(self, number: int) -> dict[str, str]:
         """Status of each phase, read beside the backend, which may be dead."""
-        with closing(sqlite3.connect(f"file:{self.data}/ledger.db?mode=ro", uri=True)) as db:
-            found = db.execute(
-                "SELECT name, status FROM phases WHERE project_id = ? AND round = ?", (self.project_id, number)
-            )
-            return dict(found.fetchall())
+        if self._ledger is None:
+            self._ledger = Ledger(self.environment.get("A2LC_DATABASE_URL") or f"sqlite:///{self.data}/ledger.db")
+        return {phase.name: phase.status for phase in self._ledger.phases(self.project_id, number)}
 
     def predictions(self, version: str) -> dict[tuple[int, int], list[bytes]]:
         """What Label Studio holds of a version: by the task's image and whether the task repeats it."""
@@ -205,6 +181,7 @@ class Rig:
 
     def restore(self, snapshot: Path, version: str) -> None:
         """Put the store back to a snapshot, and Label Studio to the version it showed then; servers are stopped."""
+        self.forget_ledger()
         shutil.rmtree(self.data)
         shutil.copytree(snapshot, self.data)
         client = self.loop.client

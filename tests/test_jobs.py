@@ -19,6 +19,7 @@ from a2lc_backend.bench.world import World
 from a2lc_backend.rounds.phases import PHASES, divide
 from tests.conftest import REPOSITORY, Studio, wait_until
 from tests.rig import Rig
+from tests.servers import PostgresServer
 
 IMAGES = 16
 KILLS = 30
@@ -136,6 +137,24 @@ def start_all(rig: Rig) -> None:
         worker.start()
     rig.server.start()
     rig.wait_for_workers(len(rig.workers))
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(900)
+def test_a_killed_round_on_postgresql_ends_whole(rigs: Callable[..., Rig], postgres: PostgresServer) -> None:
+    seed = int(os.environ.get("A2LC_TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"seed of the kill points: A2LC_TEST_SEED={seed}")
+    rig = started(rigs(workers=2, database_url=postgres.new_database()))
+    killer = Killer(rig, random.Random(seed))
+    number = rig.next_round()
+    for point in killer.plan(KILLS_A_ROUND):
+        killer.strike(number, *point)
+    report = rig.wait_status(number, "done")
+    assert rig.shown_version() == report["round"]["version"]
+    held = rig.predictions(report["round"]["version"])
+    assert len(held) >= IMAGES
+    assert all(len(predictions) == 1 for predictions in held.values()), f"after {killer.struck}"
+    assert report["round"]["summary"]["answered"] == rig.loop.budget
 
 
 @pytest.mark.timeout(900)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, inspect
 
+from a2lc_backend.rounds.heartbeat import is_gone, own_name, take_lock
 from a2lc_backend.store import (
     ArtifactError,
     Artifacts,
@@ -20,6 +25,7 @@ from a2lc_backend.store import (
     Query,
     SeenAnnotation,
     TaskState,
+    Worker,
 )
 from a2lc_backend.store.tables import metadata
 from benchmarks.scale import count_statements
@@ -32,10 +38,93 @@ def correction(annotation: int, region: str, label: int = 1, task: int = 7) -> C
 
 
 def test_a_new_ledger_has_the_schema_the_code_expects(ledger: Ledger) -> None:
-    found = inspect(create_engine(ledger.url))
+    engine = create_engine(ledger.url)
+    found = inspect(engine)
     assert set(metadata.tables) <= set(found.get_table_names())
     for name, table in metadata.tables.items():
         assert {column["name"] for column in found.get_columns(name)} == {column.name for column in table.columns}
+    engine.dispose()
+
+
+def test_many_processes_may_open_a_new_ledger_at_once(ledger: Ledger, tmp_path: Path) -> None:
+    url = ledger.url if "postgres" in ledger.url else f"sqlite:///{tmp_path / 'together.db'}"
+    code = f"from a2lc_backend.store import Ledger; Ledger({url!r}).save_project"
+    opened = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(4)]
+    for process in opened:
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error.decode()
+
+
+def test_a_shard_is_one_workers_at_a_time(ledger: Ledger) -> None:
+    ledger.plan_shards(3, 1, "score", [[[7, "a"], [8, "b"]], [[9, "c"]]])
+    assert [(shard.index, shard.status, shard.total) for shard in ledger.shards(3, 1, "score")] == [
+        (0, "waiting", 2), (1, "waiting", 1),
+    ]  # fmt: skip
+    assert ledger.shard_items(3, 1, "score") == [[7, "a"], [8, "b"], [9, "c"]]
+    first = ledger.claim_shard(3, 1, "score", 0, "host-1-a", 60)
+    assert first is not None
+    assert first.items == ([7, "a"], [8, "b"])
+    assert ledger.claim_shard(3, 1, "score", 0, "host-2-b", 60) is None
+    assert ledger.renew_shard(first, 1, 2)
+    again = ledger.claim_shard(3, 1, "score", 0, "host-2-b", 0)  # the first is taken for dead
+    assert again is not None
+    assert again.attempts == 2
+    assert not ledger.renew_shard(first, 2, 2)
+    assert not ledger.end_shard(first)
+    assert ledger.end_shard(again)
+    assert ledger.claim_shard(3, 1, "score", 0, "host-3-c", 0) is None
+    other = ledger.claim_shard(3, 1, "score", 1, "host-1-a", 60)
+    assert other is not None
+    assert ledger.give_back_shard(other)
+    assert [(shard.status, shard.attempts) for shard in ledger.shards(3, 1, "score")] == [("done", 2), ("waiting", 0)]
+    assert [shard.index for shard in ledger.running_shards()] == [1]
+
+
+def test_only_one_of_many_gets_a_lock_or_a_shard(ledger: Ledger) -> None:
+    ledger.plan_shards(3, 0, "score", [[1]])
+    with ThreadPoolExecutor(8) as pool:
+        locks = list(pool.map(lambda number: ledger.take_lock(3, f"h-{number}-x", 30), range(8)))
+        claims = list(pool.map(lambda number: ledger.claim_shard(3, 0, "score", 0, f"h-{number}-x", 30), range(8)))
+    assert sum(locks) == 1
+    assert sum(claim is not None for claim in claims) == 1
+
+
+def test_the_lock_of_a_process_that_has_ended_is_free_at_once(ledger: Ledger) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    host, _, tail = own_name().rsplit("-", 2)
+    assert ledger.take_lock(3, f"{host}-{int(ended.stdout)}-{tail}", 1e9)
+    assert take_lock(ledger, 3, own_name())
+    assert not take_lock(ledger, 3, "elsewhere-1-x")
+    assert not is_gone(own_name())
+    assert not is_gone("elsewhere-99999-x")
+    assert not is_gone("test")
+
+
+def test_workers_are_known_while_they_speak(ledger: Ledger) -> None:
+    now = time.time()
+    ledger.beat_worker(Worker("a", ("a2lc-gpu",), now, now))
+    ledger.beat_worker(Worker("b", ("a2lc-cpu",), now, now - 100))
+    assert [worker.name for worker in ledger.workers(15)] == ["a"]
+    ledger.end_worker("a")
+    assert ledger.workers(1e6) == [Worker("b", ("a2lc-cpu",), now, now - 100)]
+    ledger.forget_workers(50)
+    assert ledger.workers(1e6) == []
+
+
+def test_a_cancelled_round_is_followed_by_a_new_one(ledger: Ledger) -> None:
+    assert ledger.begin_round(3, 5).number == 0
+    assert not ledger.change_status(3, 0, ["paused"], "cancelling")
+    assert ledger.change_status(3, 0, ["running"], "paused")
+    assert ledger.unfinished() == []
+    assert ledger.begin_round(3, 5).status == "running"
+    assert ledger.change_status(3, 0, ["running"], "cancelling")
+    assert ledger.begin_round(3, 5).status == "cancelling", "it is finished first"
+    assert [record.number for record in ledger.unfinished()] == [0]
+    ledger.save_queries(3, 0, [Query(0, 1, 7, "m", 0)])
+    ledger.forget_round(3, 0)
+    assert ledger.queries(3, 0) == []
+    assert ledger.change_status(3, 0, ["cancelling"], "cancelled")
+    assert ledger.begin_round(3, 5).number == 1
 
 
 def test_a_ledger_is_opened_again_with_what_it_held(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ class Ledger(TrustTables, JobTables, WholeProject):
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        super().__init__(_make_engine(url))
+        self.url = _with_driver(url)
+        super().__init__(_make_engine(self.url))
         with self._engine.connect() as connection:
             _lock_schema(connection)
             config = Config()
@@ -389,10 +389,16 @@ def _lock_schema(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
 
 
-def _make_engine(url: str) -> Engine:
+def _with_driver(url: str) -> str:
+    """The address with the driver that is installed, where it names a PostgreSQL without one."""
     parsed = make_url(url)
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+pg8000")
+    return parsed.render_as_string(hide_password=False)
+
+
+def _make_engine(url: str) -> Engine:
+    parsed = make_url(url)
     if not parsed.drivername.startswith("sqlite"):
         return create_engine(parsed, pool_pre_ping=True)
     if parsed.database:
