@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from tests.conftest import REPOSITORY, Studio, wait_until
 from tests.servers import RedisServer
 
 SHORT = (
-    "import a2lc_backend.segmenter.unet as unet; unet.MIN_STEPS = unet.MAX_STEPS = 30; "
+    "import os; import a2lc_backend.segmenter.unet as unet; "
+    "unet.MIN_STEPS = unet.MAX_STEPS = int(os.environ.get('A2LC_TEST_STEPS', 30)); "
     "from a2lc_backend.cli import main; main()"
 )
 """The command line with the real U-Net, trained for fewer steps: these tests are about the rounds around it."""
@@ -65,11 +67,12 @@ class Rig:
         budget: masks queued a round.
         label_studio_url: where backend and workers reach Label Studio, if not directly.
         database_url: of the ledger; SQLite in the folder if not given.
+        more: environment variables.
     """
 
     def __init__(
         self, studio: Studio, world: World, folder: Path, workers: int = 1, budget: int = 40,
-        label_studio_url: str = "", database_url: str = "",
+        label_studio_url: str = "", database_url: str = "", more: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.studio, self.folder = studio, folder
         self.data = folder / "data"
@@ -79,6 +82,7 @@ class Rig:
             "A2LC_WORLD": str(world.root.absolute()), "A2LC_PROPOSALS": "world", "A2LC_REDIS_URL": self.redis.url,
             "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY),
         }  # fmt: skip
+        settings |= more or {}
         if database_url:
             settings["A2LC_DATABASE_URL"] = database_url
         self.server = backend(self.data, label_studio_url or studio.url, studio.account.token, settings)

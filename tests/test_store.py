@@ -263,3 +263,17 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         artifacts.write("one", b"new")
     assert artifacts.read("one") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_an_address_that_cannot_be_used_is_named() -> None:
+    with pytest.raises(ArtifactError, match="A2LC_ARTIFACTS_URL"):
+        Artifacts("nowhere://bucket/prefix")
+
+
+def test_artifacts_lie_on_an_object_store_too() -> None:
+    stored = Artifacts("memory://a2lc-test")
+    stored.write("a/b", b"first")
+    stored.write("a/b", b"second")
+    assert stored.read("a/b") == b"second"
+    stored.delete("a")
+    assert not stored.exists("a/b")

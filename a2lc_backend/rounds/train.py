@@ -14,6 +14,7 @@ from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Task, TaskError
 from a2lc_backend.rounds.workspace import Scores
 from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge
+from a2lc_backend.store import ArtifactError
 
 
 def train(context: Context, _items: Items, progress: Progress) -> None:
@@ -51,14 +52,16 @@ class _Inputs:
         if state is None:
             return None  # it was deleted during the round
         address = state.image
-        if not workspace.has_input(task_id, address, kind):
-            try:
-                image = self._context.platform.image(Task(task_id, address))
-            except TaskError as error:
-                self._context.note(phase, task_id, f"task {task_id}: {error}")
-                return None
-            workspace.write_input(task_id, address, kind, self._segmenter.prepare(image))
-        return workspace.input(task_id, address, kind)
+        with suppress(ArtifactError):  # it is not there, or corrupt
+            return workspace.input(task_id, address, kind)
+        try:
+            image = self._context.platform.image(Task(task_id, address))
+        except TaskError as error:
+            self._context.note(phase, task_id, f"task {task_id}: {error}")
+            return None
+        prepared = self._segmenter.prepare(image)
+        workspace.write_input(task_id, address, kind, prepared)
+        return prepared
 
 
 def plan_score(context: Context) -> list[tuple[int, str]]:
@@ -79,8 +82,9 @@ def score(context: Context, items: Items, progress: Progress) -> None:
     inputs = _Inputs(context, segmenter)
     for done, (task_id, key) in enumerate(items):
         progress(done, len(items))
-        if context.workspace.scores(context.number, task_id, key) is not None:
-            continue
+        with suppress(ArtifactError):  # what is corrupt is made again
+            if context.workspace.scores(context.number, task_id, key) is not None:
+                continue
         masks = context.workspace.masks(key)
         prepared = inputs.read(task_id, "score")
         if prepared is None:

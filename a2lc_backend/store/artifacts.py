@@ -24,11 +24,21 @@ class Artifacts:
 
     Args:
         url: fsspec address such as `file:///var/lib/a2lc/artifacts`, `s3://bucket/prefix` or `memory://name`.
+
+    Raises:
+        ArtifactError: if fsspec does not know such addresses, or its driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise ArtifactError(
+                f"artifacts cannot be kept at {url}: {error}; install the driver (s3: pip install s3fs) or set "
+                "A2LC_ARTIFACTS_URL to another address"
+            ) from error
+        self._is_local = "file" in self._fs.protocol
         self._root = str(root).rstrip("/")
 
     def exists(self, key: str) -> bool:
@@ -38,6 +48,10 @@ class Artifacts:
     def write(self, key: str, data: bytes) -> None:
         """Write bytes under a key, replacing what was there in one step."""
         path = self._path(key)
+        if not self._is_local:  # an object store puts an object there whole, and moving it would copy it
+            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._fs.pipe_file(path, hashlib.sha256(data).digest() + data)
+            return
         temporary = f"{path}.{uuid.uuid4().hex}.part"
         self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         try:
