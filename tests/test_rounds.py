@@ -434,3 +434,17 @@ def test_an_unknown_project_is_an_error(run: Run) -> None:
     with pytest.raises(PlatformError, match="start its first round"):
         context.project()
     assert run.platform.annotation(AnnotationStamp(1, 1, ""), (1, 1)) is None
+
+
+def test_what_can_be_made_again_is_when_it_is_corrupt(run: Run) -> None:
+    run.round()
+    inputs = list((run.folder / "artifacts").glob("project-1/tasks/*/input-*"))
+    assert inputs
+    for path in inputs:
+        path.write_bytes(b"x" * 100)
+    assert run.round().status == "done"
+    assert not any(path.read_bytes() == b"x" * 100 for path in inputs)
+    catalog = next((run.folder / "artifacts").glob("project-1/tasks/*/masks-proposed.catalog"))
+    catalog.write_bytes(b"x" * 100)
+    with pytest.raises(RoundFailedError, match=r"artifact .*masks-proposed.catalog .* is corrupt"):
+        run.round()
