@@ -213,7 +213,7 @@ class Jobs:
     def _look_again(self, project_id: int) -> None:
         """A round may have been asked for, or cancelled, while the last was given back."""
         unfinished = [item for item in self._service.ledger.unfinished() if item.project_id == project_id]
-        if unfinished and self._projects.empty():
+        if unfinished:
             self._again(project_id)
 
     def _run(self, project_id: int) -> None:

@@ -34,7 +34,8 @@ class TrustTables(RoundTables):
         self, project_id: int, number: int, strata: Sequence[StratumDecision], groups: Sequence[ProposalGroup]
     ) -> None:
         """Replace what a round did with its proposals, by stratum and by class."""
-        self._replace_of_round(tables.strata, project_id, number, [asdict(item) for item in strata])
+        rows = [asdict(item) | {"taken": int(item.taken)} for item in strata]
+        self._replace_of_round(tables.strata, project_id, number, rows)
         self._replace_of_round(tables.proposal_groups, project_id, number, [asdict(item) for item in groups])
 
     def strata(self, project_id: int, number: int) -> list[StratumDecision]:
