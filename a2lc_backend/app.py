@@ -129,7 +129,7 @@ def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) 
             metrics.requests.labels("webhook").inc()
             action, project = event.get("action"), event.get("project")
             project_id = project.get("id") if isinstance(project, dict) else project
-            if not isinstance(action, str) or not isinstance(project_id, int):
+            if not isinstance(action, str) or type(project_id) is not int or not 0 < project_id < 2**31:
                 raise HTTPException(422, "a webhook of Label Studio has `action` and `project.id`")
             service.ledger.add_event(action[:64], project_id)
             jobs.handle_events()

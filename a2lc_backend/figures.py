@@ -77,7 +77,7 @@ class _FromLedger(Collector):
     def _of_project(self, project: Project, found: dict[str, GaugeMetricFamily]) -> None:
         ledger, key = self._ledger, [str(project.id)]
         statuses = Counts(record.status for record in ledger.rounds(project.id))
-        for status in ("running", "paused", "done", "failed", "cancelled"):
+        for status in ("running", "paused", "cancelling", "cancelled", "done", "failed"):
             found["rounds"].add_metric([*key, status], statuses[status])
         found["human"].add_metric(key, ledger.count_corrections(project.id))
         last = ledger.last_done(project.id)

@@ -168,37 +168,46 @@ class Service:
             SettingsError: if the project's extra params are wrong.
         """
         rounds = self.ledger.rounds(project_id)
-        if not rounds or rounds[-1].status == "failed":
-            return Look(new=True, answers=0, wanted=0)
-        if rounds[-1].status not in ("done", "cancelled"):
-            return None
+        if any(item.status not in ("done", "cancelled") for item in rounds):
+            # A failed round is tried again when a person asks for it.
+            return Look(new=True, answers=0, wanted=0) if needed and rounds[-1].status == "failed" else None
         platform = self.platform(project_id)
+        if not rounds:
+            return Look(platform.is_connected(self.settings.own_url), answers=0, wanted=0)
         settings = self.settings.project(platform.extra_params(self.settings.own_url))
         if not needed and not settings.auto_round:
             return Look(new=False, answers=0, wanted=0)
-        if not take_lock(self.ledger, project_id, self.owner):
+        owner = own_name()  # another thread of this process may be running a round
+        if not take_lock(self.ledger, project_id, owner):
             return None
         try:
             context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
             new = has_news(context)
-            collect(context, (), lambda _done, _total: None)
-            last = context.previous.number if context.previous else -1
+            collect(context, (), lambda _done, _total: self._keep(project_id, owner))
+            # What a cancelled round had been begun for does not begin the next.
+            heard = rounds[-1].number
             answers = {
-                (item.task_id, item.region_id) for item in self.ledger.corrections(project_id) if item.round > last
+                (item.task_id, item.region_id) for item in self.ledger.corrections(project_id) if item.round > heard
             }
         finally:
-            self.ledger.release_lock(project_id, self.owner)
+            self.ledger.release_lock(project_id, owner)
         return Look(new or bool(answers), len(answers), settings.auto_round)
 
     def undo(self, project_id: int, number: int, redo: bool = False) -> int:
         """Take a round's automatic corrections back, or let them hold again; see `undo_round`."""
-        if not take_lock(self.ledger, project_id, self.owner):
+        owner = own_name()
+        if not take_lock(self.ledger, project_id, owner):
             raise RoundBusyError(f"a round of project {project_id} is being run by another process")
         try:
             change = redo_round if redo else undo_round
             return change(self.ledger, Workspace(self.artifacts, project_id), project_id, number)
         finally:
-            self.ledger.release_lock(project_id, self.owner)
+            self.ledger.release_lock(project_id, owner)
+
+    def _keep(self, project_id: int, owner: str) -> None:
+        """Renew a lock in the midst of work; raises RoundBusyError if it was lost."""
+        if not take_lock(self.ledger, project_id, owner):
+            raise RoundBusyError(f"another process took over project {project_id}")
 
     def context(self, record: Round) -> Context:
         """What the phases of a round work with.

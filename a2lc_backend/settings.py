@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -146,9 +146,9 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Tokens and passwords, which no log may show."""
-        addresses = (self.redis_url.get_secret_value(), self.database_url)
-        passwords = (urlsplit(address).password or "" for address in addresses)
-        return (self.label_studio_api_key.get_secret_value(), *passwords)
+        addresses = (self.redis_url.get_secret_value(), self.database_url, self.artifacts_url)
+        passwords = [urlsplit(address).password or "" for address in addresses]
+        return (self.label_studio_api_key.get_secret_value(), *passwords, *(unquote(word) for word in passwords))
 
     @property
     def own_url(self) -> str:

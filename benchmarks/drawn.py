@@ -206,7 +206,9 @@ class DrawnPlatform:
         """Masks are shown as they are."""
         return mask
 
-    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+    def prepare(
+        self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
+    ) -> tuple[list[Target], list[TaskProblem]]:
         """See `Platform.prepare`."""
         return [Target(task_id, task_id, task_id in queued) for task_id in tasks], []
 

@@ -69,7 +69,8 @@ def test_health_and_setup_are_quick_and_change_nothing(web: TestClient, service:
 def test_setup_names_the_version_that_holds(web: TestClient, service: Service) -> None:
     assert web.post("/setup", json={"project": "3.17", "schema": ""}).json() == {"model_version": UNSCORED}
     record = service.ledger.begin_round(3, 10)
-    service.ledger.save_round(replace(record, status="done", version="a2lc-r0-12345678"))
+    service.ledger.save_round(replace(record, version="a2lc-r0-12345678"))
+    service.ledger.change_status(3, 0, ["running"], "done")
     assert web.post("/setup", json={"project": "3.17", "schema": ""}).json() == {"model_version": "a2lc-r0-12345678"}
     assert web.get("/versions").json() == {"versions": []}, "the project itself is not known yet"
     assert web.get("/versions", params={"project": 3}).json() == {"versions": ["a2lc-r0-12345678"]}
@@ -128,7 +129,10 @@ def test_a_malformed_predict_is_refused_in_words(web: TestClient, body: dict, st
     assert status == 200 or reply.json()["detail"]
 
 
-def test_start_training_begins_the_next_round_and_others_only_tell(web: TestClient, service: Service) -> None:
+def test_start_training_begins_the_next_round_and_others_only_tell(
+    web: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("a2lc_backend.label_studio.LabelStudioProject.is_connected", lambda *_: True)
     for action in ("TASKS_CREATED", "ANNOTATION_CREATED", "PROJECT_UPDATED"):
         assert web.post("/webhook", json={"action": action, "project": {"id": 3}}).status_code == 200
     assert service.ledger.rounds(3) == []
@@ -174,7 +178,8 @@ def test_a_round_that_cannot_run_fails_with_the_mend_and_can_be_asked_for_again(
 def test_metrics_are_prometheus_text(web: TestClient, service: Service) -> None:
     remember_task(service)
     record = service.ledger.begin_round(3, 10)
-    service.ledger.save_round(replace(record, status="done", version="a2lc-r0-12345678"))
+    service.ledger.save_round(replace(record, version="a2lc-r0-12345678"))
+    service.ledger.change_status(3, 0, ["running"], "done")
     text = web.get("/metrics").text
     assert 'a2lc_rounds{project="3",status="done"} 1.0' in text
     assert "# TYPE a2lc_request_seconds histogram" in text

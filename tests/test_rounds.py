@@ -213,9 +213,9 @@ def said(number: int, task_id: int, annotator: int, region: Region) -> Annotatio
 class Crowd(OraclePlatform):
     """People whose annotations the test writes."""
 
-    def prepare(self, tasks, queued):  # type: ignore[no-untyped-def]
+    def prepare(self, tasks, queued, repeats=True):  # type: ignore[no-untyped-def]
         self.shown = {}
-        return super().prepare(tasks, queued)
+        return super().prepare(tasks, queued, repeats)
 
     def write(self, version, targets, predict, progress):  # type: ignore[no-untyped-def]
         self.shown |= {target.source_id: predict(target.source_id) for target in targets}

@@ -121,7 +121,9 @@ class OraclePlatform:
         """Masks are shown as they are."""
         return mask
 
-    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+    def prepare(
+        self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
+    ) -> tuple[list[Target], list[TaskProblem]]:
         """Every image is a target of its own."""
         return [Target(task_id, task_id, task_id in queued) for task_id in tasks], []
 

@@ -56,7 +56,7 @@ def _rebuild(settings: Settings, project: int, replace: bool) -> Rebuilt:
     from a2lc_backend.logs import configure_logs  # noqa: PLC0415
     from a2lc_backend.service import Service  # noqa: PLC0415
 
-    configure_logs("warning")
+    configure_logs("warning", settings.secrets)
     service = Service(settings)
     try:
         held = [record.number for record in service.ledger.rounds(project)]

@@ -7,6 +7,7 @@ import threading
 import time
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from a2lc_backend.jobs.events import Events
 from a2lc_backend.label_studio import LabelStudioError, LabelStudioUnreachableError
@@ -120,9 +121,9 @@ class Jobs:
             NotPossibleError: if there is none, or it is only published again.
         """
         last = self._last(project_id)
-        if "tasks" in last.summary and last.status != "done":
+        if last.status != "done" and last.summary.keys() & {"tasks", "rebuilt"}:
             raise NotPossibleError(
-                f"round {last.number} of project {project_id} is finished and only published again; let it end"
+                f"round {last.number} of project {project_id} is what people see and only ended again; let it end"
             )
         before = ["running", "paused", "failed"]
         if not self._service.ledger.change_status(project_id, last.number, before, "cancelling"):  # type: ignore[arg-type]
@@ -166,7 +167,8 @@ class Jobs:
         rounds = self._service.ledger.rounds(project_id)
         if not rounds:
             raise NotPossibleError(f"project {project_id} has no rounds yet; start round 0 first")
-        return rounds[-1]
+        open_rounds = [item for item in rounds if item.status not in ("done", "cancelled")]
+        return (open_rounds or rounds)[-1]  # an older round may be open, to be published again
 
     def _see_workers(self) -> None:
         if self._dispatch is None:
@@ -212,7 +214,11 @@ class Jobs:
 
     def _look_again(self, project_id: int) -> None:
         """A round may have been asked for, or cancelled, while the last was given back."""
-        unfinished = [item for item in self._service.ledger.unfinished() if item.project_id == project_id]
+        try:
+            unfinished = any(item.project_id == project_id for item in self._service.ledger.unfinished())
+        except SQLAlchemyError as error:
+            log.warning("the ledger does not answer; it is asked again", project=project_id, error=str(error))
+            unfinished = True
         if unfinished:
             self._again(project_id)
 

@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import structlog
 
-from a2lc_backend.label_studio import LabelStudioError
+from a2lc_backend.label_studio import LabelStudioUnreachableError
+from a2lc_backend.rounds.heartbeat import RoundBusyError
 from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.service import Service
 from a2lc_backend.settings import SettingsError
+from a2lc_backend.store import ArtifactError
 
 _GATHER_SECONDS = 1.0
 """Webhooks that come within so long are looked at together."""
 
+_AGAIN_SECONDS = 5.0
 _POLL_SECONDS = 60.0
 """Label Studio does not send a webhook twice, so projects that wait for corrections are looked at now and then."""
 
@@ -36,6 +39,7 @@ class Events:
         self._service, self._begin = service, begin
         self._wanted, self._stopping = threading.Event(), threading.Event()
         self._waiting: set[int] = set()
+        self._later: set[int] = set()
         self._thread = threading.Thread(target=self._run, name="a2lc-events", daemon=True)
 
     def start(self) -> None:
@@ -57,7 +61,7 @@ class Events:
 
     def _run(self) -> None:
         while True:
-            timed_out = not self._wanted.wait(_POLL_SECONDS)
+            timed_out = not self._wanted.wait(_AGAIN_SECONDS if self._later else _POLL_SECONDS)
             if self._stopping.is_set():
                 return
             if not timed_out:
@@ -74,26 +78,31 @@ class Events:
         for project_id in sorted(projects | {event.project_id for event in events}):
             if self._stopping.is_set():
                 return
-            if project_id in training or self._service.ledger.project(project_id) is not None:
-                self._look(project_id, project_id in training)
-        self._service.ledger.close_events([event.id for event in events])
+            known = project_id in training or self._service.ledger.project(project_id) is not None
+            if known and not self._settle(project_id, project_id in training):
+                self._later.add(project_id)  # its webhooks are kept until Label Studio can be looked at
+                continue
+            self._later.discard(project_id)
+            mine = [event.id for event in events if event.project_id == project_id]
+            self._service.ledger.close_events(mine)
 
-    def _look(self, project_id: int, training: bool) -> None:
+    def _settle(self, project_id: int, training: bool) -> bool:
+        """Look at a project and begin a round if it is time; False if that has to be tried again."""
         try:
             found = self._service.look(project_id, training)
-        except (PlatformError, LabelStudioError, SettingsError) as error:
-            log.warning("Label Studio could not be looked at", project=project_id, error=str(error))
-            return
-        if found is None:
-            return  # a round is unfinished: it collects by itself, or a person decides
-        (self._waiting.add if found.wanted else self._waiting.discard)(project_id)
-        if training and found.new:
-            self._begin(project_id)
-        elif training:
-            log.info(
-                "Start Training: nothing new since the last round; begin one with `a2lc rounds next`",
-                project=project_id,
-            )
-        elif found.wanted and found.answers >= found.wanted:
-            log.info("enough masks are corrected", project=project_id, answers=found.answers)
-            self._begin(project_id)
+            if found is None:
+                return True  # a round is unfinished: it collects by itself, or a person decides
+            (self._waiting.add if found.wanted else self._waiting.discard)(project_id)
+            if training and found.new:
+                self._begin(project_id)
+            elif training:
+                log.info("Start Training: nothing new since the last round", project=project_id)
+            elif found.wanted and found.answers >= found.wanted:
+                log.info("enough masks are corrected", project=project_id, answers=found.answers)
+                self._begin(project_id)
+        except LabelStudioUnreachableError as error:
+            log.warning("Label Studio does not answer; it is looked at again", project=project_id, error=str(error))
+            return False
+        except (PlatformError, SettingsError, ArtifactError, RoundBusyError) as error:
+            log.error("nothing is begun", project=project_id, error=str(error))
+        return True

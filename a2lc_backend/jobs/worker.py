@@ -27,7 +27,7 @@ from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.rounds.shards import STALE_SECONDS, work_shard
 from a2lc_backend.service import Service
 from a2lc_backend.settings import Settings
-from a2lc_backend.store import ALIVE_SECONDS, Worker
+from a2lc_backend.store import ALIVE_SECONDS, ArtifactError, Worker
 
 _BEAT_SECONDS = 3.0
 _REDIS_AGAIN_SECONDS = 2.0
@@ -70,10 +70,16 @@ class Workshop:
         self._doing = f"project {project_id}, round {number}, {phase} {index}"
         try:
             context = self._context(project_id, number)
-            if context is not None:
-                work_shard(context, kind, index, self.name, STALE_SECONDS, self.stopping)
+            if context is not None and not work_shard(context, kind, index, self.name, STALE_SECONDS, self.stopping):
+                self._contexts.clear()  # what was read of Label Studio may be what has to be mended
         except (RoundStoppedError, RoundBusyError) as error:
             log.info("shard is not finished here", project=project_id, round=number, phase=phase, reason=str(error))
+        except (PlatformError, ArtifactError, ValueError) as error:
+            # This worker cannot even begin: it lacks a setting, or Label Studio refuses it.
+            ledger = self.service.ledger
+            shard = ledger.claim_shard(project_id, number, phase, index, self.name, STALE_SECONDS)
+            if shard is not None:
+                ledger.end_shard(shard, f"worker {self.name}: {error}")
         finally:
             self._doing = ""
 
@@ -120,6 +126,11 @@ class _ShardWorker(SimpleWorker):
         finally:
             self._busy = False
 
+    def check_for_suspension(self, burst: bool) -> None:
+        if self.workshop.stopping.is_set():  # the signal came before RQ listened to it
+            raise StopRequested
+        super().check_for_suspension(burst)
+
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self.workshop.stopping.set()
         self._stop_requested = True
@@ -153,8 +164,7 @@ def run_worker(settings: Settings, queues: Sequence[str]) -> None:
 
 def _listen(settings: Settings, workshop: Workshop, queues: Sequence[str]) -> None:
     """Work on jobs until told to end, or until Redis is lost; then wait a little."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: workshop.stopping.set())
+    _stop_on_signals(workshop)
     redis = open_redis(settings.redis_url.get_secret_value())
     try:
         redis.ping()
@@ -168,5 +178,12 @@ def _listen(settings: Settings, workshop: Workshop, queues: Sequence[str]) -> No
     except RedisError as error:
         log.warning("Redis does not answer; it is tried again", error=str(error))
     finally:
+        _stop_on_signals(workshop)
         redis.close()
     workshop.stopping.wait(_REDIS_AGAIN_SECONDS)
+
+
+def _stop_on_signals(workshop: Workshop) -> None:
+    """Listen to SIGTERM and SIGINT while RQ does not."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: workshop.stopping.set())

@@ -56,7 +56,7 @@ class _Tasks:
 
 
 def prepare_targets(
-    client: LabelStudio, project_id: int, tasks: Sequence[int], queued: Collection[int]
+    client: LabelStudio, project_id: int, tasks: Sequence[int], queued: Collection[int], repeats: bool
 ) -> tuple[list[Target], list[TaskProblem]]:
     """See `Platform.prepare`. A repeat that is done with keeps what it showed; only the one that serves is a target.
 
@@ -65,6 +65,7 @@ def prepare_targets(
         project_id: of the project.
         tasks: first tasks of all images that have masks.
         queued: those with queued masks.
+        repeats: make a second task of an image where its others are used; else it is not asked about again.
 
     Raises:
         LabelStudioError: if Label Studio does not make the repeats.
@@ -72,7 +73,8 @@ def prepare_targets(
         httpx.HTTPError: if it does not answer.
     """
     found, patience = _look(client, project_id), Patience()
-    while wanting := [task_id for task_id in tasks if task_id in queued and found.unserved(task_id)][:_BATCH]:
+    asked = queued if repeats else ()
+    while wanting := [task_id for task_id in tasks if task_id in asked and found.unserved(task_id)][:_BATCH]:
         rows = [{"data": found.data[task_id] | {FOLLOWS: task_id}} for task_id in wanting]
         try:
             made = client.projects.import_tasks(id=project_id, request=rows, return_task_ids=True).task_ids or []

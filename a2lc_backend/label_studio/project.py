@@ -98,6 +98,12 @@ class LabelStudioProject:
         """Title and classes."""
         return ProjectInfo(self._project.title or f"project {self._id}", self.config.classes)
 
+    def is_connected(self, backend_url: str) -> bool:
+        """Whether this program is an ML backend of the project."""
+        with explained(self._url, f"reading the ML backends of project {self._id}"):
+            backends = self._client.ml.list(project=self._id)
+        return len(backends) == 1 or any((item.url or "").rstrip("/") == backend_url for item in backends)
+
     def extra_params(self, backend_url: str) -> dict[str, Any]:
         """What the admin wrote into the "extra params" of this backend in the project's settings."""
         with explained(self._url, f"reading the ML backends of project {self._id}"):
@@ -269,9 +275,11 @@ class LabelStudioProject:
     def _publisher(self) -> Publisher:
         return Publisher(self._client, self._url, self._id, self.config)
 
-    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+    def prepare(
+        self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
+    ) -> tuple[list[Target], list[TaskProblem]]:
         """Find the tasks to write to; an image that all have seen gets another one."""
-        return self._publisher.prepare(tasks, queued)
+        return self._publisher.prepare(tasks, queued, repeats)
 
     def write(
         self,

@@ -56,10 +56,12 @@ class Publisher:
         self._id = project_id
         self._config = config
 
-    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+    def prepare(
+        self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
+    ) -> tuple[list[Target], list[TaskProblem]]:
         """See `Platform.prepare`."""
         with explained(self._url, f"making second tasks in project {self._id}"):
-            return prepare_targets(self._client, self._id, tasks, queued)
+            return prepare_targets(self._client, self._id, tasks, queued, repeats)
 
     def write(
         self,

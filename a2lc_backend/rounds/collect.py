@@ -8,6 +8,7 @@ from a2lc_backend.masks import MaskSet
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, TaskError
 from a2lc_backend.rounds.reading import Reading, Shown, read_annotation
+from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import Labels
 from a2lc_backend.store import Correction, Project, SeenAnnotation, TaskState
 
@@ -89,7 +90,7 @@ class _Reader:
         self._context = context
         self._classes = context.project().classes
         self._last = context.ledger.last_done(context.project_id)
-        self._labels: dict[int, Labels] = {}
+        self._labels: dict[int, tuple[Labels, Labels]] = {}
         self._queues: dict[int, dict[int, set[str]]] = {}
         self._said: dict[int, dict[str, Correction]] = {}
         for item in context.ledger.corrections(context.project_id):
@@ -141,16 +142,19 @@ class _Reader:
             return Shown(masks, masks.first_labels, frozenset())
         number = self._last.number if number is None else min(number, self._last.number)
         if number not in self._labels:
-            self._labels[number] = self._context.workspace.labels(number)
+            workspace, project_id = self._context.workspace, self._context.project_id
+            undone = labels_of(self._context.ledger, workspace, project_id, number)
+            self._labels[number] = (workspace.labels(number), undone)
             queue: dict[int, set[str]] = {}
             for query in self._context.ledger.queries(self._context.project_id, number):
                 queue.setdefault(query.task_id, set()).add(query.region_id)
             self._queues[number] = queue
-        labels = self._labels[number]
+        labels, undone = self._labels[number]
         place = labels.find(state.task_id)
         if place is None:
             return Shown(masks, masks.first_labels, frozenset())
         key = labels.mask_keys[place]
         as_shown = masks if key == state.mask_key else self._context.workspace.masks(key)
         asked = frozenset(self._queues[number].get(state.task_id, ()))
-        return Shown(as_shown, labels.labels[labels.span(place)], asked)
+        span = labels.span(place)
+        return Shown(as_shown, labels.labels[span], asked, undone.labels[span])

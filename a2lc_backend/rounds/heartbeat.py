@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from a2lc_backend.store import Ledger
 
@@ -29,7 +30,7 @@ class RoundStoppedError(RuntimeError):
 
 def own_name() -> str:
     """A name for this process as an owner of locks and shards; see `is_gone`."""
-    return f"{socket.gethostname()[:32]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return f"{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def is_gone(owner: str) -> bool:
@@ -38,7 +39,7 @@ def is_gone(owner: str) -> bool:
     Of another machine's processes nothing can be said but by their silence.
     """
     host, _, rest = owner.rpartition("-")[0].rpartition("-")
-    if host != socket.gethostname()[:32] or not rest.isdecimal():
+    if host != _host() or not rest.isdecimal():
         return False
     try:
         os.kill(int(rest), 0)
@@ -47,6 +48,15 @@ def is_gone(owner: str) -> bool:
     except OSError:
         pass
     return False
+
+
+def _host() -> str:
+    """This machine, or this container: process ids mean the same within it only."""
+    space = Path("/proc/self/ns/pid")
+    number = space.stat().st_ino if space.exists() else 0
+    return (
+        hashlib.sha256(f"{socket.gethostname()} {number}".encode()).hexdigest()[:12] + "." + socket.gethostname()[:20]
+    )
 
 
 def take_lock(ledger: Ledger, project_id: int, owner: str) -> bool:
@@ -90,7 +100,7 @@ class Heartbeat:
         while not self._ended.wait(self._seconds):
             try:
                 self._reason = self._beat()
-            except SQLAlchemyError as error:
-                log.warning("the ledger does not answer; it is asked again", error=str(error))
+            except Exception as error:  # what keeps a claim alive must outlive a ledger that is away
+                log.warning("a claim could not be renewed; it is tried again", error=str(error))
             if self._reason is not None:
                 return

@@ -140,12 +140,15 @@ class Platform(Protocol):
         """Whether a mask must be one connected piece, as a polygon is."""
         ...
 
-    def prepare(self, tasks: Sequence[int], queued: Collection[int]) -> tuple[list[Target], list[TaskProblem]]:
+    def prepare(
+        self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
+    ) -> tuple[list[Target], list[TaskProblem]]:
         """Make ready what predictions are written to; called again after a crash, it makes nothing twice.
 
         Args:
             tasks: every image that has masks.
             queued: those with queued masks.
+            repeats: an image that everybody has seen may be put before people again.
 
         Returns:
             What to write to, by image, and what was wrong with the tasks left out.

@@ -136,7 +136,10 @@ def hinted_class(note: str) -> str:
 def plan_publish(context: Context) -> list[tuple[int, int, bool]]:
     """The tasks to write, as the fields of `Target`; tasks for second looks are made."""
     view = _view(context)
-    targets, problems = context.platform.prepare([int(task_id) for task_id in view.labels.task_ids], view.queued)
+    # Published again after an undo, a queue that people have worked on is not put before them a second time.
+    first_time = "tasks" not in context.current().summary
+    tasks = [int(task_id) for task_id in view.labels.task_ids]
+    targets, problems = context.platform.prepare(tasks, view.queued, repeats=first_time)
     _note(context, problems)
     return [astuple(target) for target in targets]
 

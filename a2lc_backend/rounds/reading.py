@@ -24,11 +24,18 @@ class Shown:
         masks: the masks as they were then.
         labels: (K,) int64 class ids they had then.
         queued: ids of the regions the person was asked about.
+        undone: (K,) int64 class ids after automatic corrections were taken back, if some were: either may have been
+            on the page.
     """
 
     masks: MaskSet
     labels: NDArray[np.int64]
     queued: frozenset[str]
+    undone: NDArray[np.int64] | None = None
+
+    def kept(self, index: int, label: int) -> bool:
+        """Whether a label is one that the mask was shown with."""
+        return label == self.labels[index] or (self.undone is not None and label == self.undone[index])
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ def read_annotation(
             continue
         before = int(shown.labels[index])
         edited = _edited(region, shown.masks, index, shown_mask)
-        if edited or label != before or region.id in shown.queued or whole_image:
+        if edited or not shown.kept(index, label) or region.id in shown.queued or whole_image:
             decide(region.id, "shape" if edited else "label", label, before)
         if edited:
             shapes[region.id] = region.mask

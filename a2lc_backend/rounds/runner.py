@@ -74,10 +74,11 @@ def run_round(
                 _summarise(context)
                 if not ledger.change_status(project_id, number, ["running"], "done"):
                     keeper.see_status()
+                ledger.forget_shards(project_id, number)
             except RoundStoppedError:
                 if context.current().status != "cancelling":
                     raise
-                cancel(context)
+                _cancel(context)
     finally:
         ledger.release_lock(project_id, owner)
     return context.current()
@@ -156,8 +157,10 @@ class _PhaseRun:
             failed = [shard for shard in self._shards() if shard.status == "failed"]
             if failed:
                 raise PlatformError(failed[0].error)
+            if any(shard.status != "done" for shard in self._shards()):
+                raise RoundBusyError(f"another process works on {self._kind.name} of round {self._context.number}")
             if self._kind.finish:
-                self._kind.finish(self._context)
+                self._finish(self._kind.finish)
         except (RoundBusyError, RoundStoppedError):
             self._log.info("phase is given back")
             raise
@@ -166,6 +169,14 @@ class _PhaseRun:
         self._count("")
         self._write(replace(self._phase, status="done", ended=time.time(), eta=0.0, note=""))
         self._log.info("phase ends", seconds=round(time.time() - self._phase.started, 2))
+
+    def _finish(self, finish: Callable[[Context], None]) -> None:
+        try:
+            finish(self._context)
+        except Exception:
+            # What the shards had made may be gone: when the round is taken up again, they look once more.
+            self._context.ledger.plan_shards(self._context.project_id, self._context.number, self._kind.name, [])
+            raise
 
     def report(self, note: str) -> None:
         """See `Report`."""
@@ -219,15 +230,23 @@ def _in_process(owner: str, stop: threading.Event | None) -> Dispatch:
     return dispatch
 
 
-def cancel(context: Context) -> None:
-    """Finish the cancelling of a round: nothing of it stays, neither here nor on the platform, but its row."""
+def _cancel(context: Context) -> None:
+    """Finish the cancelling of a round: of its labels, queue and predictions nothing stays.
+
+    Raises:
+        RoundFailedError: if the platform refuses; the round can be cancelled again.
+    """
     ledger, project_id, number = context.ledger, context.project_id, context.number
     end = time.monotonic() + STALE_SECONDS
     while time.monotonic() < end and any(shard.status == "running" for shard in _alive(context)):
         time.sleep(_CANCEL_POLL_SECONDS)
     version = context.current().version
-    if version:
-        context.platform.drop(version, context.previous.version if context.previous else "")
+    try:
+        if version:
+            context.platform.drop(version, context.previous.version if context.previous else "")
+    except PlatformError as error:
+        ledger.change_status(project_id, number, ["cancelling"], "failed", f"cancelling: {error}")
+        raise RoundFailedError(f"round {number} could not be cancelled: {error}") from error
     ledger.forget_round(project_id, number)
     context.workspace.forget_round(number)
     ledger.change_status(project_id, number, ["cancelling"], "cancelled")

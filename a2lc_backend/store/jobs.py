@@ -51,6 +51,12 @@ class JobTables(RoundTables):
             query = select(table.c["items"]).where(_of_phase(project_id, number, phase)).order_by(table.c.index)
             return [item for part in db.execute(query).scalars() for item in part]
 
+    def forget_shards(self, project_id: int, number: int) -> None:
+        """Drop the shards of a round that is done."""
+        table = tables.shards
+        with self._engine.begin() as db:
+            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
+
     def running_shards(self) -> list[Shard]:
         """Every shard of any project that is waiting or being worked on, without its items."""
         table = tables.shards

@@ -118,17 +118,19 @@ class Ledger(TrustTables, JobTables, WholeProject):
         """
         with self._engine.begin() as db:
             table = tables.rounds
-            last = db.execute(
-                select(table).where(table.c.project_id == project_id).order_by(table.c.number.desc()).limit(1)
-            ).first()
-            if last is not None and last.status not in _ENDED:
-                number = last.number
+            rows = db.execute(
+                select(table.c.number, table.c.status).where(table.c.project_id == project_id).order_by(table.c.number)
+            ).all()
+            # A finished round that is published again is open too, though a cancelled one may come after it.
+            unfinished = [row.number for row in rows if row.status not in _ENDED]
+            if unfinished:
+                number = unfinished[-1]
                 key = and_(table.c.project_id == project_id, table.c.number == number)
                 asked = {"budget": budget} if budget else {}
                 again = update(table).where(key, table.c.status != "cancelling")
                 db.execute(again.values(status="running", error="", ended=0.0, **asked))
             else:
-                number = 0 if last is None else last.number + 1
+                number = rows[-1].number + 1 if rows else 0
                 row = {
                     "project_id": project_id, "number": number, "status": "running", "budget": budget,
                     "started": time.time(),
@@ -169,9 +171,13 @@ class Ledger(TrustTables, JobTables, WholeProject):
             db.execute(update(rounds).where(mine).values(status="running", error="", version=version))
 
     def save_round(self, record: Round) -> None:
-        """Replace a round's row."""
+        """Add a round, or bring what is known of it up to date; its status is changed by `change_status` alone."""
+        table, row = tables.rounds, asdict(record)
+        key = and_(table.c.project_id == record.project_id, table.c.number == record.number)
+        known = {name: row[name] for name in ("version", "budget", "summary", "settings")}
         with self._engine.begin() as db:
-            replace_rows(db, tables.rounds, [asdict(record)], ("project_id", "number"))
+            if not db.execute(update(table).where(key).values(**known)).rowcount:
+                db.execute(insert(table).values(**row))
 
     def round(self, project_id: int, number: int) -> Round | None:
         """One round, or None if the project has not come to it."""
@@ -336,10 +342,10 @@ class Ledger(TrustTables, JobTables, WholeProject):
         return [Event(row.id, row.action, row.project_id) for row in rows]
 
     def close_events(self, event_ids: Iterable[int]) -> None:
-        """Note that webhooks were acted on."""
+        """Drop webhooks that were acted on."""
         with self._engine.begin() as db:
             for part in chunks(sorted(event_ids)):
-                db.execute(update(tables.events).where(tables.events.c.id.in_(part)).values(handled=1))
+                db.execute(delete(tables.events).where(tables.events.c.id.in_(part)))
 
     # One lock a project
 

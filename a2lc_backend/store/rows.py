@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, insert
+from sqlalchemy import Table, delete, insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 _CHUNK = 500
@@ -30,11 +31,12 @@ class RoundTables:
 
 
 def replace_rows(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
-    """Insert rows in place of those with the same key."""
-    old = delete(table).where(*(table.c[name] == bindparam(f"old_{name}") for name in key))
+    """Insert rows in place of those with the same primary key; two processes may write the same at once."""
+    dialect = postgresql if db.dialect.name == "postgresql" else sqlite
+    adding = dialect.insert(table)
+    others = {column.name: adding.excluded[column.name] for column in table.c if column.name not in key}
     for chunk in chunks(rows):
-        db.execute(old, [{f"old_{name}": row[name] for name in key} for row in chunk])
-        db.execute(insert(table), chunk)
+        db.execute(adding.on_conflict_do_update(index_elements=list(key), set_=others), chunk)
 
 
 def chunks(items: Sequence[Any]) -> Iterable[Any]:
