@@ -235,7 +235,7 @@ def test_collecting_through_faults_reads_what_people_said(
     # What was deleted stays deleted when the prediction that it was deleted from is pruned, and the person saves again.
     before = team.versions[-1]
     team.publish(team.studio.url)
-    through(team, team.studio.url).drop(before)
+    through(team, team.studio.url).drop(before, "")
     for stamp in through(team, team.studio.url).annotation_stamps():
         found = team.studio.client.annotations.get(id=stamp.id)
         assert found.parent_prediction is None
