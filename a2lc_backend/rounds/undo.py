@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from a2lc_backend.masks import Source
@@ -12,8 +13,12 @@ from a2lc_backend.store import Ledger, Round, Undone
 
 def labels_of(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> Labels:
     """The labels of a round as they hold: without the automatic corrections that people took back since."""
-    found = workspace.labels(number)
-    taken_back = [item for item in ledger.undone(project_id) if item.round <= number]
+    return _without(workspace, workspace.labels(number), number, ledger.undone(project_id))
+
+
+def _without(workspace: Workspace, found: Labels, number: int, undone: Sequence[Undone]) -> Labels:
+    """A round's labels without some automatic corrections."""
+    taken_back = [item for item in undone if item.round <= number]
     if not taken_back:
         return found
     by_task: dict[int, list[Undone]] = {}
@@ -88,17 +93,27 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
                 )
             )  # fmt: skip
     if rows:
-        ledger.undo(project_id, rows)
-        _reopen(ledger, workspace, last)
+        undone = [*ledger.undone(project_id), *rows]
+        ledger.undo(project_id, rows, last.number, _version(ledger, workspace, last, undone))
     return len(rows)
 
 
 def redo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> int:
-    """Let the automatic corrections of a round that were taken back hold again; see `undo_round`."""
+    """Let the automatic corrections of a round that were taken back hold again; see `undo_round`.
+
+    Returns:
+        How many labels change by that: those of later rounds have come without them.
+    """
     last = _last_done(ledger, project_id, number)
-    count = ledger.redo(project_id, number)
-    if count:
-        _reopen(ledger, workspace, last)
+    undone = ledger.undone(project_id)
+    remaining = [item for item in undone if item.round != number]
+    if len(remaining) == len(undone):
+        return 0
+    raw = workspace.labels(last.number)
+    before = _without(workspace, raw, last.number, undone).labels
+    after = _without(workspace, raw, last.number, remaining).labels
+    count = int((before != after).sum())
+    ledger.redo(project_id, number, last.number if count else None, _version(ledger, workspace, last, remaining))
     return count
 
 
@@ -112,10 +127,9 @@ def _last_done(ledger: Ledger, project_id: int, number: int) -> Round:
     return last
 
 
-def _reopen(ledger: Ledger, workspace: Workspace, last: Round) -> None:
-    labels = labels_of(ledger, workspace, last.project_id, last.number)
-    version = f"a2lc-r{last.number}-{digest(labels, ledger.queries(last.project_id, last.number))}"
-    ledger.reopen_phase(last.project_id, last.number, "publish", version)
+def _version(ledger: Ledger, workspace: Workspace, last: Round, undone: Sequence[Undone]) -> str:
+    labels = _without(workspace, workspace.labels(last.number), last.number, undone)
+    return f"a2lc-r{last.number}-{digest(labels, ledger.queries(last.project_id, last.number))}"
 
 
 def veto(ledger: Ledger, project_id: int) -> dict[tuple[int, str], set[int]]:

@@ -160,16 +160,6 @@ class Ledger(TrustTables, JobTables, WholeProject):
             ):  # fmt: skip
                 db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
 
-    def reopen_phase(self, project_id: int, number: int, name: str, version: str) -> None:
-        """Let a phase of a finished round be run again, under another version of its predictions."""
-        with self._engine.begin() as db:
-            for table, column in ((tables.phases, tables.phases.c.name), (tables.shards, tables.shards.c.phase)):
-                key = and_(table.c.project_id == project_id, table.c.round == number, column == name)
-                db.execute(delete(table).where(key))
-            rounds = tables.rounds
-            mine = and_(rounds.c.project_id == project_id, rounds.c.number == number)
-            db.execute(update(rounds).where(mine).values(status="running", error="", version=version))
-
     def save_round(self, record: Round) -> None:
         """Add a round, or bring what is known of it up to date; its status is changed by `change_status` alone."""
         table, row = tables.rounds, asdict(record)

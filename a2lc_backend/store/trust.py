@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
 
 from a2lc_backend.store import tables
 from a2lc_backend.store.records import Audit, AuditResult, ProposalGroup, StratumDecision, Undone
@@ -91,18 +92,27 @@ class TrustTables(RoundTables):
             rows = db.execute(select(table).where(table.c.project_id == project_id)).all()
         return frozenset((row.before, row.after) for row in rows)
 
-    def undo(self, project_id: int, items: Sequence[Undone]) -> None:
-        """Take automatic corrections back; the labels they had replaced hold again."""
+    def undo(self, project_id: int, items: Sequence[Undone], last: int, version: str) -> None:
+        """Take automatic corrections back: the labels they had replaced hold again.
+
+        Args:
+            project_id: of the project.
+            items: the corrections.
+            last: the finished round that is reopened, to be published again.
+            version: of its predictions from then on.
+        """
         rows = [asdict(item) | {"project_id": project_id} for item in items]
         with self._engine.begin() as db:
             replace_rows(db, tables.undone, rows, ("project_id", "round", "task_id", "region_id"))
+            _reopen(db, project_id, last, version)
 
-    def redo(self, project_id: int, number: int) -> int:
-        """Let the corrections of a round that were taken back hold again; how many they were."""
+    def redo(self, project_id: int, number: int, last: int | None, version: str) -> None:
+        """Let the corrections of a round that were taken back hold again; no round is reopened if `last` is None."""
         table = tables.undone
         with self._engine.begin() as db:
-            where = (table.c.project_id == project_id, table.c.round == number)
-            return int(db.execute(delete(table).where(*where)).rowcount)
+            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
+            if last is not None:
+                _reopen(db, project_id, last, version)
 
     def undone(self, project_id: int) -> list[Undone]:
         """The automatic corrections that people took back, by round."""
@@ -111,3 +121,12 @@ class TrustTables(RoundTables):
         with self._engine.connect() as db:
             rows = db.execute(select(table).where(table.c.project_id == project_id).order_by(*order)).all()
         return [Undone(row.round, row.task_id, row.region_id, row.before, row.after, row.source) for row in rows]
+
+
+def _reopen(db: Connection, project_id: int, number: int, version: str) -> None:
+    """Let a finished round be published again, under another version."""
+    for table, name in ((tables.phases, tables.phases.c.name), (tables.shards, tables.shards.c.phase)):
+        db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number, name == "publish"))
+    rounds = tables.rounds
+    mine = (rounds.c.project_id == project_id, rounds.c.number == number)
+    db.execute(update(rounds).where(*mine).values(status="running", error="", version=version))
