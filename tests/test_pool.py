@@ -89,6 +89,7 @@ def test_the_corrector_sees_what_the_last_segmenter_saw(context: Context) -> Non
     keys = tuple(f"masks-{task_id}" for task_id in COUNTS)
     previous = Labels(np.array(list(COUNTS)), keys, counts, many, many, zeros, many, many, zeros, many)
     write_masks(context, 8, "masks-8-redrawn", ["8-2", "new", "8-0", "8-1"], empty=1)
+    context.ledger.change_status(1, 0, ["running"], "done")
     later = replace(context, round=replace(context.round, number=1))
     pool = load_pool(later)
     rows, features, soft = _corrector_view(later, pool, previous, CLASSES, lambda done, total: None)

@@ -39,6 +39,12 @@ def serve(
 
     settings = read_settings()
     configure_logs(settings.log_level, settings.secrets)
+    if not settings.label_studio_api_key.get_secret_value():
+        typer.secho(
+            "no token for Label Studio: rounds cannot run; set LABEL_STUDIO_API_KEY to a personal access token",
+            fg="yellow",
+            err=True,
+        )
     service = Service(settings)
     uvicorn.run(
         create_app(service), host=host or settings.host, port=port or settings.port, log_level=settings.log_level,

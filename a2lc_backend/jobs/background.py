@@ -151,7 +151,8 @@ class Jobs:
             last = self._last(project_id)
             if last.status not in ("done", "cancelled"):
                 raise NotPossibleError(
-                    f"round {last.number} of project {project_id} is {last.status}; wait for its end or cancel it first"
+                    f"round {last.number} of project {project_id} has the status {last.status}; cancel it, or let it "
+                    "end first (`a2lc rounds resume` goes on with one that is paused or failed)"
                 )
             self._see_workers()
             count = self._service.undo(project_id, number, redo)
