@@ -60,16 +60,16 @@ $(UV):
 
 .venv/.installed: $(UV) requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) .venv
-	$(UV) pip install -q --python $(BIN)/python --no-deps -r requirements.txt
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.txt
 	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 .venv/.dev: .venv/.installed requirements-dev.txt
-	$(UV) pip install -q --python $(BIN)/python --no-deps -r requirements-dev.txt
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements-dev.txt
 	@touch $@
 
 # Label Studio pins older redis and rq than this program wants, so it lives in an environment of its own.
 .venv-label-studio/.installed: $(UV) requirements-label-studio.txt
 	@test -x .venv-label-studio/bin/python || $(UV) venv -q --python $(PYTHON) .venv-label-studio
-	$(UV) pip install -q --python .venv-label-studio/bin/python --no-deps -r requirements-label-studio.txt
+	$(UV) pip install -q --compile-bytecode --python .venv-label-studio/bin/python --no-deps -r requirements-label-studio.txt
 	@touch $@

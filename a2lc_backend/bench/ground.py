@@ -17,6 +17,7 @@ from a2lc_backend.features import mask_features
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.metrics import confusion_matrix, mean_iou
 from a2lc_backend.proposals import Picture, ProposalError, Proposals, make_proposals
+from a2lc_backend.rounds.ahead import read_ahead
 from a2lc_backend.rounds.platform import Task
 from a2lc_backend.rounds.propose import picture_key
 from a2lc_backend.rounds.workspace import Workspace
@@ -152,10 +153,14 @@ class Ground:
         """Confusion matrix of θ over the validation images, (C, C + 1)."""
         classes, names = len(self.data.classes), self.data.val_names
         total, workspace = np.zeros((classes, classes + 1), np.int64), Workspace(self._store, _VAL)
-        for number, name in enumerate(names, 1):
-            self.bars.step("validation", number, len(names))
-            truth = self.data.val_truth(name)
-            soft = segmenter.soft_labels(workspace.input(number, name, segmenter.fingerprint))
+
+        def look(place: int) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
+            name = names[place]
+            return self.data.val_truth(name), workspace.input(place + 1, name, segmenter.fingerprint)
+
+        for place, (truth, prepared) in read_ahead(range(len(names)), look):
+            self.bars.step("validation", place + 1, len(names))
+            soft = segmenter.soft_labels(prepared)
             total += confusion_matrix(truth, enlarge(soft, (truth.shape[0], truth.shape[1])).argmax(0), classes)
         return total
 

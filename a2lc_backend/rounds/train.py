@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.acquisition import acquisition_rows
-from a2lc_backend.masks import label_map
+from a2lc_backend.masks import MaskSet, label_map
+from a2lc_backend.rounds.ahead import read_ahead
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Task, TaskError
 from a2lc_backend.rounds.workspace import Scores
@@ -26,13 +27,14 @@ def train(context: Context, _items: Items, progress: Progress) -> None:
             segmenter.load(context.workspace.segmenter(context.previous.number))
     inputs = _Inputs(context, segmenter)
 
+    def look(place: int) -> tuple[MaskSet, NDArray[np.generic] | None]:
+        return context.workspace.masks(labels.mask_keys[place]), inputs.stored(int(labels.task_ids[place]))
+
     def samples() -> Iterator[tuple[NDArray[np.generic], NDArray[np.uint8]]]:
-        for place, task_id in enumerate(labels.task_ids):
-            masks = context.workspace.masks(labels.mask_keys[place])
-            target = label_map(masks.mask_ids, labels.labels[labels.span(place)])
-            prepared = inputs.read(int(task_id), "train")
+        for place, (masks, stored) in read_ahead(range(len(labels.task_ids)), look):
+            prepared = inputs.prepare(int(labels.task_ids[place]), "train") if stored is None else stored
             if prepared is not None:
-                yield prepared, target
+                yield prepared, label_map(masks.mask_ids, labels.labels[labels.span(place)])
 
     segmenter.fit(samples, progress)
     context.workspace.write_segmenter(context.number, segmenter.state())
@@ -45,22 +47,26 @@ class _Inputs:
         self._context = context
         self._segmenter = segmenter
 
-    def read(self, task_id: int, phase: str) -> NDArray[np.generic] | None:
-        """An image's input; None if the image is gone, which is noted."""
-        workspace, kind = self._context.workspace, self._segmenter.fingerprint
+    def stored(self, task_id: int) -> NDArray[np.generic] | None:
+        """An image's input; None if it is not there, or corrupt."""
+        state = self._context.ledger.task(self._context.project_id, task_id)
+        if state is not None:
+            with suppress(ArtifactError):
+                return self._context.workspace.input(task_id, state.image, self._segmenter.fingerprint)
+        return None
+
+    def prepare(self, task_id: int, phase: str) -> NDArray[np.generic] | None:
+        """Make an image's input and store it; None if the image is gone, which is noted."""
         state = self._context.ledger.task(self._context.project_id, task_id)
         if state is None:
             return None  # it was deleted during the round
-        address = state.image
-        with suppress(ArtifactError):  # it is not there, or corrupt
-            return workspace.input(task_id, address, kind)
         try:
-            image = self._context.platform.image(Task(task_id, address))
+            image = self._context.platform.image(Task(task_id, state.image))
         except TaskError as error:
             self._context.note(phase, task_id, f"task {task_id}: {error}")
             return None
         prepared = self._segmenter.prepare(image)
-        workspace.write_input(task_id, address, kind, prepared)
+        self._context.workspace.write_input(task_id, state.image, self._segmenter.fingerprint, prepared)
         return prepared
 
 
@@ -80,13 +86,20 @@ def score(context: Context, items: Items, progress: Progress) -> None:
     """
     segmenter = context.once("θ", lambda: _trained(context))
     inputs = _Inputs(context, segmenter)
-    for done, (task_id, key) in enumerate(items):
-        progress(done, len(items))
+
+    def look(item: tuple[int, str]) -> tuple[MaskSet, NDArray[np.generic] | None] | None:
+        task_id, key = item
         with suppress(ArtifactError):  # what is corrupt is made again
             if context.workspace.scores(context.number, task_id, key) is not None:
-                continue
-        masks = context.workspace.masks(key)
-        prepared = inputs.read(task_id, "score")
+                return None
+        return context.workspace.masks(key), inputs.stored(task_id)
+
+    for done, ((task_id, key), found) in enumerate(read_ahead(items, look)):
+        progress(done, len(items))
+        if found is None:
+            continue
+        masks, stored = found
+        prepared = inputs.prepare(task_id, "score") if stored is None else stored
         if prepared is None:
             continue
         soft = enlarge(segmenter.soft_labels(prepared), masks.size)

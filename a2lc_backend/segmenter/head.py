@@ -135,7 +135,7 @@ class HeadSegmenter:
                 "changed: prepare the images again"
             )
         with torch.inference_mode():
-            rows = torch.from_numpy(features.reshape(channels, -1).astype(np.float32)).to(self._device).T
+            rows = torch.from_numpy(features.reshape(channels, -1)).to(self._device).float().T
             soft = functional.softmax(self._head(rows), dim=1).T.cpu().numpy()
         return pad_classes(np.ascontiguousarray(soft, np.float32).reshape(-1, *grid), self._classes)
 
