@@ -446,5 +446,31 @@ def test_what_can_be_made_again_is_when_it_is_corrupt(run: Run) -> None:
     assert not any(path.read_bytes() == b"x" * 100 for path in inputs)
     catalog = next((run.folder / "artifacts").glob("project-1/tasks/*/masks-proposed.catalog"))
     catalog.write_bytes(b"x" * 100)
-    with pytest.raises(RoundFailedError, match=r"artifact .*masks-proposed.catalog .* is corrupt"):
+    with pytest.raises(
+        RoundFailedError, match=r"artifact .*masks-proposed.catalog .* is corrupt; start the round again"
+    ):
         run.round()
+    assert run.round().status == "done"
+
+
+@pytest.mark.parametrize("lost", ["tasks/*/masks-proposed", "rounds/0/labels", "rounds/0/segmenter"])
+def test_a_round_whose_artifacts_are_lost_half_way_ends_as_an_undisturbed_one(
+    world: World, tmp_path: Path, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = calm_run(world, tmp_path.parent)
+    run = Run(world, tmp_path)
+
+    def fail(work: Work) -> Work:
+        def run_and_fail(context: Context, items: Items, progress: Progress) -> None:
+            next((run.folder / "artifacts").glob(f"project-1/{lost}")).write_bytes(b"x" * 100)
+            raise ValueError("the disk is full")
+
+        return run_and_fail
+
+    with monkeypatch.context() as patch, pytest.raises(RoundFailedError, match="the disk is full"):
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases_with("rank", fail))
+        run.round()
+    assert run.round().version == calm.ledger.rounds(1)[0].version
+    assert run.ledger.queries(1, 0) == calm.ledger.queries(1, 0)
+    for path in (run.folder / "artifacts").glob(f"project-1/{lost}"):
+        assert path.read_bytes() != b"x" * 100

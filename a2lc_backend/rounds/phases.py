@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from a2lc_backend.rounds.collect import collect
 from a2lc_backend.rounds.context import Context, Items, Progress
-from a2lc_backend.rounds.correct import correct
-from a2lc_backend.rounds.propose import finish_proposals, plan_proposals, propose
+from a2lc_backend.rounds.correct import correct, sound_labels
+from a2lc_backend.rounds.propose import finish_proposals, plan_proposals, propose, sound_proposals
 from a2lc_backend.rounds.publish import finish_publish, plan_publish, publish
 from a2lc_backend.rounds.rank import rank
-from a2lc_backend.rounds.train import plan_score, score, train
+from a2lc_backend.rounds.train import plan_score, score, sound_segmenter, train
 
 QueueName = Literal["gpu", "cpu"]
 QUEUES: tuple[QueueName, ...] = ("gpu", "cpu")
@@ -28,6 +28,8 @@ class PhaseKind:
         work: does a shard, or all of it; may be run again for the same items, also by two processes at once.
         plan: lists what there is to do, to be divided into shards; None for a phase that is one job.
         finish: does once what comes after the last shard; may be run again.
+        sound: whether what the phase made can still be read, asked when a round that failed is taken up; what cannot is
+            dropped, so that the phase makes it anew.
     """
 
     name: str
@@ -35,13 +37,14 @@ class PhaseKind:
     work: Callable[[Context, Items, Progress], None]
     plan: Callable[[Context], Sequence[Any]] | None = None
     finish: Callable[[Context], None] | None = None
+    sound: Callable[[Context], bool] | None = None
 
 
 PHASES: tuple[PhaseKind, ...] = (
     PhaseKind("collect", "cpu", collect),
-    PhaseKind("propose", "gpu", propose, plan_proposals, finish_proposals),
-    PhaseKind("correct", "cpu", correct),
-    PhaseKind("train", "gpu", train),
+    PhaseKind("propose", "gpu", propose, plan_proposals, finish_proposals, sound_proposals),
+    PhaseKind("correct", "cpu", correct, sound=sound_labels),
+    PhaseKind("train", "gpu", train, sound=sound_segmenter),
     PhaseKind("score", "gpu", score, plan_score),
     PhaseKind("rank", "cpu", rank),
     PhaseKind("publish", "cpu", publish, plan_publish, finish_publish),

@@ -12,7 +12,7 @@ from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import PlatformError, Task, TaskError
 from a2lc_backend.rounds.reading import Verdict, edit_masks, verdicts
 from a2lc_backend.segmenter import Segmenter
-from a2lc_backend.store import TaskState
+from a2lc_backend.store import ArtifactError, TaskState
 
 
 def plan_proposals(context: Context) -> list[int]:
@@ -62,6 +62,22 @@ def finish_proposals(context: Context) -> None:
             f"no image of project {context.project_id} could be used; `a2lc rounds show` lists why, "
             "then start the round again"
         )
+
+
+def sound_proposals(context: Context) -> bool:
+    """Whether all masks can be read; an image whose masks cannot gets new ones."""
+    lost = []
+    for state in context.ledger.tasks(context.project_id):
+        if state.ready:
+            try:
+                context.workspace.masks(state.mask_key)
+                context.workspace.catalog(state.mask_key)
+            except ArtifactError:
+                context.workspace.forget_masks(state.mask_key)
+                context.workspace.forget_masks(context.workspace.mask_key(state.task_id, state.image))
+                lost.append(replace(state, ready=False))
+    context.ledger.save_tasks(context.project_id, lost)
+    return not lost
 
 
 def _edits(context: Context, task_ids: Sequence[int] | None = None) -> dict[int, list[tuple[str, Verdict]]]:

@@ -122,9 +122,23 @@ def _run_phases(
         finished.discard("collect")  # images may have been imported or mended since
         for name in ("collect", "propose"):
             ledger.plan_shards(project_id, number, name, [])
+    if any(phase.status == "failed" for phase in phases):
+        _forget_lost(context, finished)
     for kind in PHASES:
         if kind.name not in finished:
             _PhaseRun(context, kind, watch, check).run(dispatch)
+
+
+def _forget_lost(context: Context, finished: set[str]) -> None:
+    """Take the first phase whose artifacts cannot be read, and all that build on it, out of those that are finished."""
+    lost = False
+    for kind in PHASES:
+        if not lost and kind.name in finished and kind.sound is not None and not kind.sound(context):
+            lost = True
+            log.warning("artifacts are lost; they are made again", round=context.number, phase=kind.name)
+        if lost:
+            finished.discard(kind.name)
+            context.ledger.plan_shards(context.project_id, context.number, kind.name, [])
 
 
 class _PhaseRun:

@@ -23,7 +23,7 @@ def train(context: Context, _items: Items, progress: Progress) -> None:
     labels = context.workspace.labels(context.number)
     segmenter = context.make_segmenter(len(context.project().classes))
     if context.previous is not None and context.workspace.has_segmenter(context.previous.number):
-        with suppress(SegmenterError):  # another kind of θ was used before
+        with suppress(SegmenterError, ArtifactError):  # another kind of θ was used before, or it is lost
             segmenter.load(context.workspace.segmenter(context.previous.number))
     inputs = _Inputs(context, segmenter)
 
@@ -38,6 +38,15 @@ def train(context: Context, _items: Items, progress: Progress) -> None:
 
     segmenter.fit(samples, progress)
     context.workspace.write_segmenter(context.number, segmenter.state())
+
+
+def sound_segmenter(context: Context) -> bool:
+    """Whether θ of this round can be read."""
+    try:
+        context.workspace.segmenter(context.number)
+    except ArtifactError:
+        return False
+    return True
 
 
 class _Inputs:

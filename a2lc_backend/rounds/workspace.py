@@ -143,6 +143,11 @@ class Workspace:
             compress=True,
         )  # fmt: skip
 
+    def forget_masks(self, key: str) -> None:
+        """Delete masks and their catalog."""
+        self._artifacts.delete(key)
+        self._artifacts.delete(f"{key}.catalog")
+
     def masks(self, key: str) -> MaskSet:
         """The masks of an image."""
         arrays = self._artifacts.read_arrays(key)

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DIGEST_BYTES = 32
+_MEND = (
+    "start the round again, which makes anew what it can; if it is named once more, `a2lc rebuild --replace` makes a "
+    "new store from Label Studio"
+)
 
 
 class ArtifactError(RuntimeError):
@@ -73,10 +77,10 @@ class Artifacts:
         try:
             data: bytes = self._fs.cat_file(self._path(key))
         except FileNotFoundError as error:
-            raise ArtifactError(f"artifact {key} is missing in {self.url}; run the round again") from error
+            raise ArtifactError(f"artifact {key} is missing in {self.url}; {_MEND}") from error
         digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != digest:
-            raise ArtifactError(f"artifact {key} in {self.url} is corrupt; delete it and run the round again")
+            raise ArtifactError(f"artifact {key} in {self.url} is corrupt; {_MEND}")
         return body
 
     def write_arrays(self, key: str, arrays: Mapping[str, NDArray[Any]], *, compress: bool = False) -> None:
