@@ -63,8 +63,12 @@ class _FromLedger(Collector):
         for project in self._ledger.projects():
             self._of_project(project, found)
         yield from found.values()
-        jobs = GaugeMetricFamily("a2lc_jobs", "Shards not done", labels=["project", "phase", "status"])
-        waiting = Counts((str(shard.project_id), shard.phase, shard.status) for shard in self._ledger.running_shards())
+        jobs = GaugeMetricFamily("a2lc_jobs", "Shards to do in running rounds", labels=["project", "phase", "status"])
+        running = {(item.project_id, item.number) for item in self._ledger.unfinished() if item.status == "running"}
+        waiting = Counts(
+            (str(shard.project_id), shard.phase, shard.status)
+            for shard in self._ledger.open_shards() if (shard.project_id, shard.round) in running
+        )  # fmt: skip
         for key, count in waiting.items():
             jobs.add_metric(key, count)
         yield jobs

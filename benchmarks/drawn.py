@@ -8,7 +8,7 @@ and `soft_labels` plays them back.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -17,17 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from a2lc_backend.bench.oracle import OraclePlatform
 from a2lc_backend.masks import IGNORE, MaskSet, Region
 from a2lc_backend.proposals import Picture
-from a2lc_backend.rounds.platform import (
-    Annotation,
-    AnnotationStamp,
-    Prediction,
-    ProjectInfo,
-    Target,
-    Task,
-    TaskProblem,
-)
+from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, Prediction, Target, TaskProblem
 from a2lc_backend.segmenter import Prepared, Progress, Samples
 
 CLASSES = 19
@@ -46,15 +39,22 @@ class DrawnProject:
     Attributes:
         images: their number; task ids count from 1.
         seed: of all that is drawn.
+        name: for people.
     """
 
     images: int
     seed: int = 0
+    name: str = "drawn"
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in id order."""
         return tuple(f"class-{index}" for index in range(CLASSES))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The numbers of the tasks."""
+        return tuple(str(number) for number in range(1, self.images + 1))
 
     @cached_property
     def _palette(self) -> NDArray[np.float64]:
@@ -73,23 +73,31 @@ class DrawnProject:
         """(SIDE, SIDE) ids 1..MASKS."""
         return self._layouts[task_id % _LAYOUTS]
 
-    def truth(self, task_id: int) -> NDArray[np.int64]:
+    def true_classes(self, task_id: int) -> NDArray[np.int64]:
         """(MASKS,) true classes."""
         shares = 1 / np.arange(1, CLASSES + 1)
         return self._random(task_id, 0).choice(CLASSES, MASKS, p=shares / shares.sum())
 
     def first_labels(self, task_id: int) -> NDArray[np.int64]:
         """(MASKS,) what a foundation model might say: always the same mistakes."""
-        truth = self.truth(task_id)
+        truth = self.true_classes(task_id)
         wrong = self._random(task_id, 1).random(MASKS) < _WRONG
         return np.where(wrong, (truth + 1 + truth % 3) % CLASSES, truth)
 
-    def image(self, task_id: int) -> NDArray[np.uint8]:
+    def picture(self, task_id: int) -> NDArray[np.uint8]:
         """(SIDE, SIDE, 3): each mask in the colour of its true class, more or less."""
         random = self._random(task_id, 2)
-        shades = self._palette[self.truth(task_id)] + random.normal(0, 18, (MASKS, 3))
+        shades = self._palette[self.true_classes(task_id)] + random.normal(0, 18, (MASKS, 3))
         noise = random.integers(-12, 13, (SIDE, SIDE, 3), np.int16)
         return np.clip(shades.astype(np.int16)[self.mask_ids(task_id) - 1] + noise, 0, 255).astype(np.uint8)
+
+    def image(self, name: str) -> NDArray[np.uint8]:
+        """See `DataSet.image`; an image's name is its task's number."""
+        return self.picture(int(name))
+
+    def truth(self, name: str) -> NDArray[np.uint8]:
+        """See `DataSet.truth`."""
+        return self.true_classes(int(name)).astype(np.uint8)[self.mask_ids(int(name)) - 1]
 
     def recorded(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
         """(CLASSES, CELLS, CELLS): what a network might say of an image, by its colours."""
@@ -156,61 +164,34 @@ class RecordedSegmenter:
         self._pixels = json.loads(state)
 
 
-class DrawnPlatform:
-    """A drawn project as a `Platform`: every image gets its prediction, and each queue is answered at once.
+class DrawnPlatform(OraclePlatform):
+    """A drawn project as a `Platform` that remembers which masks were asked about, and draws the answers when read.
 
     Args:
         drawn: images and their truth.
     """
 
-    single_ring = False
-
     def __init__(self, drawn: DrawnProject) -> None:
+        super().__init__(drawn)
         self._drawn = drawn
-        self._answers: list[tuple[int, int, tuple[str, ...]]] = []
+        self._asked: list[tuple[int, int, tuple[str, ...]]] = []
         self.predictions: dict[str, list[int]] = {}
         """Tasks that were given a prediction, by version, in the order they were written."""
 
-    def project(self) -> ProjectInfo:
-        """See `Platform.project`."""
-        return ProjectInfo("drawn", self._drawn.classes)
-
-    def tasks(self) -> list[Task]:
-        """See `Platform.tasks`."""
-        return [Task(task_id, f"drawn/{task_id}.png") for task_id in range(1, self._drawn.images + 1)]
-
-    def image(self, task: Task) -> NDArray[np.uint8]:
-        """See `Platform.image`."""
-        return self._drawn.image(task.id)
-
-    def regions(self, task: Task, size: tuple[int, int]) -> tuple[tuple[Region, ...], tuple[str, ...]]:
-        """Nothing is labelled beforehand."""
-        return (), ()
-
     def annotation_stamps(self) -> list[AnnotationStamp]:
         """See `Platform.annotation_stamps`."""
-        return [AnnotationStamp(number, task_id, "once") for number, (task_id, *_) in enumerate(self._answers, 1)]
+        return [AnnotationStamp(number, task_id, "once") for number, (task_id, *_) in enumerate(self._asked, 1)]
 
     def annotation(self, stamp: AnnotationStamp, size: tuple[int, int]) -> Annotation | None:
         """The queued masks of an image, each with its true class."""
-        task_id, shown_round, names = self._answers[stamp.id - 1]
-        ids, truth = self._drawn.mask_ids(task_id), self._drawn.truth(task_id)
+        task_id, shown_round, names = self._asked[stamp.id - 1]
+        ids, truth = self._drawn.mask_ids(task_id), self._drawn.true_classes(task_id)
         regions = []
         for name in names:
             number = int(name.removeprefix("mask-"))
             regions.append(Region(name, self._drawn.classes[truth[number - 1]], ids == number))
         made_at = _EPOCH + timedelta(seconds=stamp.id)
         return Annotation(stamp.id, task_id, 1, made_at, tuple(regions), shown_round=shown_round)
-
-    def shown_mask(self, mask: NDArray[np.bool_], ring: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-        """Masks are shown as they are."""
-        return mask
-
-    def prepare(
-        self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
-    ) -> tuple[list[Target], list[TaskProblem]]:
-        """See `Platform.prepare`."""
-        return [Target(task_id, task_id, task_id in queued) for task_id in tasks], []
 
     def write(
         self,
@@ -227,20 +208,6 @@ class DrawnPlatform:
             written.append(target.task_id)
             asked = tuple(region.id for region in regions if region.rank is not None)
             if asked:
-                self._answers.append((target.task_id, regions[0].round or 0, asked))
+                self._asked.append((target.task_id, regions[0].round or 0, asked))
         progress(len(targets), len(targets))
         return []
-
-    def show(self, version: str, targets: Sequence[Target]) -> list[TaskProblem]:
-        """See `Platform.show`."""
-        return []
-
-    def tidy(self, version: str) -> int:
-        """See `Platform.tidy`."""
-        return 0
-
-    def prune(self, keep: Collection[int]) -> None:
-        """See `Platform.prune`."""
-
-    def drop(self, version: str, instead: str) -> None:
-        """See `Platform.drop`."""

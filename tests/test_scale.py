@@ -39,7 +39,7 @@ def test_every_image_gets_one_prediction_a_round(found: dict[int, scale.Measured
 def test_answers_are_learned(found: dict[int, scale.Measured], folder: Path) -> None:
     drawn = DrawnProject(LARGE // MASKS)
     workspace = Workspace(Artifacts(f"file://{folder / str(LARGE) / 'artifacts'}"), 1)
-    truth = np.concatenate([drawn.truth(task_id) for task_id in range(1, drawn.images + 1)])
+    truth = np.concatenate([drawn.true_classes(task_id) for task_id in range(1, drawn.images + 1)])
     before, after = workspace.labels(0), workspace.labels(1)
     assert (after.sources == SOURCES.index("human")).sum() == found[LARGE].budget
     assert (after.labels == truth).sum() > (before.labels == truth).sum()
@@ -76,8 +76,8 @@ def test_a_finished_round_can_be_looked_at(found: dict[int, scale.Measured], fol
 def test_recorded_outputs_say_what_the_image_shows() -> None:
     drawn = DrawnProject(3)
     segmenter = RecordedSegmenter(drawn)
-    soft = segmenter.soft_labels(segmenter.prepare(drawn.image(2)))
+    soft = segmenter.soft_labels(segmenter.prepare(drawn.picture(2)))
     np.testing.assert_allclose(soft.sum(0), 1, atol=0.02)
     step = drawn.mask_ids(2).shape[0] // soft.shape[1]
-    shown = drawn.truth(2)[drawn.mask_ids(2)[step // 2 :: step, step // 2 :: step] - 1]
+    shown = drawn.true_classes(2)[drawn.mask_ids(2)[step // 2 :: step, step // 2 :: step] - 1]
     assert (soft.argmax(0) == shown).mean() > 0.5

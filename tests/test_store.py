@@ -77,7 +77,7 @@ def test_a_shard_is_one_workers_at_a_time(ledger: Ledger) -> None:
     assert other is not None
     assert ledger.give_back_shard(other)
     assert [(shard.status, shard.attempts) for shard in ledger.shards(3, 1, "score")] == [("done", 2), ("waiting", 0)]
-    assert [shard.index for shard in ledger.running_shards()] == [1]
+    assert [shard.index for shard in ledger.open_shards()] == [1]
 
 
 def test_only_one_of_many_gets_a_lock_or_a_shard(ledger: Ledger) -> None:

@@ -19,8 +19,8 @@ LAYOUTS = (
 )
 
 
-class DataSet(Protocol):
-    """Images with their truth: a pool whose labels are corrected, and validation images for the model's mIoU."""
+class LabelledImages(Protocol):
+    """Images with their truth, whose labels are corrected."""
 
     @property
     def name(self) -> str:
@@ -37,9 +37,21 @@ class DataSet(Protocol):
         """The pool images, unique, in a stable order; at least one."""
         ...
 
+    def image(self, name: str) -> NDArray[np.uint8]:
+        """A pool image, (H, W, 3) uint8 RGB; raises DataSetError."""
+        ...
+
+    def truth(self, name: str) -> NDArray[np.uint8]:
+        """Its truth, (H, W) uint8 class ids, `IGNORE` where it has none; raises DataSetError."""
+        ...
+
+
+class DataSet(LabelledImages, Protocol):
+    """A pool whose labels are corrected, and validation images for the model's mIoU."""
+
     @property
     def val_names(self) -> tuple[str, ...]:
-        """The validation images in the same way; may be empty."""
+        """The validation images, as `names`; may be empty."""
         ...
 
     @property
@@ -60,14 +72,6 @@ class DataSet(Protocol):
     @property
     def backbone_path(self) -> Path | None:
         """Frozen features that come with the data set, None where there are none."""
-        ...
-
-    def image(self, name: str) -> NDArray[np.uint8]:
-        """A pool image, (H, W, 3) uint8 RGB; raises DataSetError."""
-        ...
-
-    def truth(self, name: str) -> NDArray[np.uint8]:
-        """Its truth, (H, W) uint8 class ids, `IGNORE` where it has none; raises DataSetError."""
         ...
 
     def val_image(self, name: str) -> NDArray[np.uint8]:

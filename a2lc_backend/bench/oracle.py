@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.bench.dataset import DataSet
+from a2lc_backend.bench.dataset import LabelledImages
 from a2lc_backend.masks import IGNORE, MaskSet, Region
 from a2lc_backend.rounds.platform import (
     Annotation,
@@ -83,7 +83,7 @@ class OraclePlatform:
 
     single_ring = False
 
-    def __init__(self, data: DataSet) -> None:
+    def __init__(self, data: LabelledImages) -> None:
         self._data = data
         self.answers = Answers()
         self.versions: list[str] = []
@@ -201,7 +201,7 @@ class PixelOracle(OraclePlatform):
         soft_labels: what θ said in a round of an image; decides which pixel represents a mask.
     """
 
-    def __init__(self, data: DataSet, soft_labels: SoftLabels) -> None:
+    def __init__(self, data: LabelledImages, soft_labels: SoftLabels) -> None:
         super().__init__(data)
         self._soft_labels = soft_labels
 

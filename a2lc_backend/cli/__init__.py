@@ -51,7 +51,7 @@ def serve(
         )
     service = Service(settings)
     uvicorn.run(
-        create_app(service), host=host or settings.host, port=port or settings.port, log_level=settings.log_level,
+        create_app(service), host=host or settings.host, port=port or settings.port, log_config=None,
         access_log=False,
     )  # fmt: skip
 

@@ -270,7 +270,7 @@ def _cancel(context: Context) -> None:
 def _alive(context: Context) -> list[Shard]:
     """Shards of the round whose owners still speak."""
     return [
-        shard for shard in context.ledger.running_shards()
+        shard for shard in context.ledger.open_shards()
         if (shard.project_id, shard.round) == (context.project_id, context.number)
         and shard.beat > time.time() - STALE_SECONDS
     ]  # fmt: skip

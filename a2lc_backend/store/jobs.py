@@ -57,7 +57,7 @@ class JobTables(RoundTables):
         with self._engine.begin() as db:
             db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
 
-    def running_shards(self) -> list[Shard]:
+    def open_shards(self) -> list[Shard]:
         """Every shard of any project that is waiting or being worked on, without its items."""
         table = tables.shards
         columns = [column for column in table.c if column.name != "items"]

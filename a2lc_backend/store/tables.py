@@ -215,7 +215,7 @@ problems = Table(
     Column("phase", String(16), nullable=False),
     Column("task_id", Integer, nullable=False),
     Column("message", Text, nullable=False),
-    Index("ix_problems_round", "project_id", "round"),
+    Index("ix_problems_task", "project_id", "round", "task_id"),
 )
 
 events = Table(
