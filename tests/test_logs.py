@@ -22,9 +22,8 @@ except ValueError:
 
 
 def test_libraries_log_as_the_program_does_and_secrets_are_hidden() -> None:
-    lines = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stderr.split(
-        "\n"
-    )
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    lines = ran.stderr.splitlines()
     assert [line.split(" ", 1)[0].split("=")[0] for line in lines] == ["timestamp"] * 3
     assert 'event="phase begins" project=3 round=1 phase=score address=redis://:***@host' in lines[0]
     assert 'level=info event="Started ***" logger=uvicorn.error' in lines[1]
