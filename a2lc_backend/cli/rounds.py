@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -221,7 +222,10 @@ def _report(settings: Settings, project: int, number: int) -> RoundReport:
 
     answer = ask_backend(settings, f"{project}/rounds/{number}")
     try:
-        return report_from_json(answer) if answer else round_report(Ledger(settings.ledger_url), project, number)
+        if answer:
+            return report_from_json(answer)
+        with closing(Ledger(settings.ledger_url)) as ledger:
+            return round_report(ledger, project, number)
     except NotThereError as error:
         fail(str(error))
 

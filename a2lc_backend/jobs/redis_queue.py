@@ -58,10 +58,6 @@ class RedisDispatch:
         self._redis = open_redis(url)
         self._job_seconds = job_seconds
 
-    def close(self) -> None:
-        """Give the connections back."""
-        self._redis.close()
-
     def __call__(self, context: Context, kind: PhaseKind, report: Report) -> None:
         """See `Dispatch`."""
         offers = _Offers(self._redis, context, kind, self._job_seconds)
