@@ -37,6 +37,8 @@ def examine(settings: Settings, project_id: int | None) -> Iterator[Finding]:
     reached = _check("Label Studio", lambda: _label_studio(settings))
     yield reached
     if not reached.healthy:
+        if not settings.label_studio_api_key.get_secret_value():
+            yield _check("token", lambda: _token(settings))
         return
     token = _check("token", lambda: _token(settings))
     yield token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -168,7 +169,8 @@ class Settings(BaseSettings):
         try:
             return ProjectSettings(**(values | (extra_params or {})))
         except (ValidationError, TypeError) as error:
-            raise SettingsError(f"project settings: {describe(error)}") from error
+            from_environment = [name for name in values if name not in (extra_params or {})]
+            raise SettingsError(f"project settings: {describe(error, from_environment)}") from error
 
 
 def load_settings() -> Settings:
@@ -180,11 +182,22 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(f"settings: {describe(error)}") from error
+        raise SettingsError(f"settings: {describe(error, Settings.model_fields)}") from error
 
 
-def describe(error: ValidationError | TypeError) -> str:
-    """Say in one line which values are wrong and why."""
+def describe(error: ValidationError | TypeError, from_environment: Collection[str] = ()) -> str:
+    """Say in one line which values are wrong and why.
+
+    Args:
+        error: what was found.
+        from_environment: fields whose values were read from the environment; they are named as there.
+    """
     if isinstance(error, TypeError):
         return "extra params must be a JSON object"
-    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
+    wrong = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])  # empty where values do not fit each other
+        if name in from_environment:
+            name = f"A2LC_{name.upper()}"
+        wrong.append(f"{name}: {item['msg']}" if name else item["msg"])
+    return "; ".join(wrong)

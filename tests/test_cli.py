@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,13 +84,39 @@ def test_doctor_names_each_mend() -> None:
     assert "ok   artifacts" in result.output
     assert "FAIL Label Studio" in result.output
     assert "LABEL_STUDIO_URL" in result.output
+    assert "FAIL token" in result.output
+    assert "set LABEL_STUDIO_API_KEY" in result.output
+
+
+def test_doctor_says_nothing_of_a_token_it_could_not_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "abc")
+    result = RUN.invoke(app, ["doctor"])
+    assert "FAIL Label Studio" in result.output
+    assert "token" not in result.output
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_serve_names_a_port_in_use(by_option: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("A2LC_PORT", "1" if by_option else port)
+        result = RUN.invoke(app, ["serve", *(["--port", port] if by_option else [])])
+    assert result.exit_code == 1
+    assert result.output == f"port {port} is in use; choose another with --port or A2LC_PORT\n"
+
+
+@pytest.mark.parametrize("command", ["list", "show", "watch"])
+def test_help_says_where_rounds_are_read(command: str) -> None:
+    result = RUN.invoke(app, ["rounds", command, "--help"])
+    for name in ("A2LC_URL", "A2LC_DATABASE_URL", "A2LC_DATA_DIR"):
+        assert name in result.output
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A2LC_PORT", "ninety")
     result = RUN.invoke(app, ["doctor"])
     assert result.exit_code == 1
-    assert "port" in result.output.lower()
+    assert result.output.startswith("settings: A2LC_PORT: ")
 
 
 def test_extra_params_override_the_installation_and_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +125,13 @@ def test_extra_params_override_the_installation_and_are_checked(monkeypatch: pyt
     assert settings.project() == ProjectSettings(budget=77)
     assert settings.project({"corrector": "paper"}).corrector == "paper"
     for wrong in ({"budget": 0}, {"butget": 5}, {"proposals": "magic"}, {"world": "/etc"}):
-        with pytest.raises(SettingsError, match=next(iter(wrong))):
+        with pytest.raises(SettingsError, match=f"project settings: {next(iter(wrong))}: "):
             settings.project(wrong)
+    with pytest.raises(SettingsError, match="project settings: Value error, the policy manual needs"):
+        settings.project({"corrector": "paper", "policy": "manual"})
+    monkeypatch.setenv("A2LC_BUDGET", "0")
+    with pytest.raises(SettingsError, match="project settings: A2LC_BUDGET: "):
+        load_settings().project({"seed": 1})
 
 
 def test_the_token_is_never_printed() -> None:

@@ -1,4 +1,4 @@
-"""World folders: images, their truth, mask proposals and noisy first labels, read from disk and checked.
+"""World folders: images, truth, mask proposals, noisy first labels, read from disk and checked (docs/data-sets.md).
 
 - `pool/images/NAME.jpg` or `.png`: the images
 - `pool/labels/NAME.png`: the truth, a palette PNG of class ids
@@ -200,7 +200,7 @@ def load_world(root: Path, limit: int | None = None) -> World:
 
 def _read_json(path: Path) -> Any:
     if not path.is_file():
-        raise DataSetError(f"{path} is missing; write it as the world folder's README says")
+        raise DataSetError(f"{path} is missing; write it as docs/data-sets.md says")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

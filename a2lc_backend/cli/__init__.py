@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +34,7 @@ def main() -> None:
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (A2LC_HOST).")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on (A2LC_PORT).")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (A2LC_PORT).")] = None,
 ) -> None:
     """Serve Label Studio: predictions, webhooks and rounds."""
     import uvicorn  # noqa: PLC0415
@@ -42,6 +44,8 @@ def serve(
     from a2lc_backend.service import Service  # noqa: PLC0415
 
     settings = read_settings()
+    host, port = host or settings.host, port or settings.port
+    _refuse_used_port(host, port)
     configure_logs(settings.log_level, settings.secrets)
     if not settings.label_studio_api_key.get_secret_value():
         typer.secho(
@@ -50,10 +54,19 @@ def serve(
             err=True,
         )
     service = Service(settings)
-    uvicorn.run(
-        create_app(service), host=host or settings.host, port=port or settings.port, log_config=None,
-        access_log=False,
-    )  # fmt: skip
+    uvicorn.run(create_app(service), host=host, port=port, log_config=None, access_log=False)
+
+
+def _refuse_used_port(host: str, port: int) -> None:
+    """Ends the command where another program listens; any other trouble uvicorn tells itself."""
+    try:
+        for family, *_, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            socket.create_server(address, family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fail(f"port {port} is in use; choose another with --port or A2LC_PORT")
 
 
 @app.command()

@@ -28,7 +28,11 @@ rounds_app = typer.Typer(help="List, start and inspect the rounds of a project."
 
 @rounds_app.command("list")
 def list_rounds(project: ProjectOption) -> None:
-    """Every round of a project."""
+    """Every round of a project.
+
+    Asks the backend at A2LC_URL; where none runs, reads the local ledger:
+    A2LC_DATABASE_URL, or ledger.db in A2LC_DATA_DIR if that is not set.
+    """
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -72,7 +76,11 @@ def show_round(
     project: ProjectOption,
     number: Annotated[int | None, typer.Argument(help="The last round if not given.")] = None,
 ) -> None:
-    """What a round did, and what went wrong in it."""
+    """What a round did, and what went wrong in it.
+
+    Asks the backend at A2LC_URL; where none runs, reads the local ledger:
+    A2LC_DATABASE_URL, or ledger.db in A2LC_DATA_DIR if that is not set.
+    """
     from rich.console import Console  # noqa: PLC0415
 
     settings = read_settings()
@@ -83,7 +91,11 @@ def show_round(
 
 @rounds_app.command("watch")
 def watch_round(project: ProjectOption) -> None:
-    """Follow the unfinished round of a project until it ends."""
+    """Follow the unfinished round of a project until it ends.
+
+    Asks the backend at A2LC_URL; where none runs, reads the local ledger:
+    A2LC_DATABASE_URL, or ledger.db in A2LC_DATA_DIR if that is not set.
+    """
     from rich.console import Console  # noqa: PLC0415
 
     settings = read_settings()

@@ -126,5 +126,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ProposalError(f"{path} is not valid JSON ({error}); rewrite it") from error
     if not isinstance(content, dict):
-        raise ProposalError(f"{path} must hold a JSON object; rewrite it as the README of world folders says")
+        raise ProposalError(f"{path} must hold a JSON object; rewrite it as docs/data-sets.md says")
     return content
