@@ -30,7 +30,7 @@ from a2lc_backend.rounds.undo import redo_round, undo_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings, Settings
-from a2lc_backend.store import ArtifactError, Artifacts, Ledger, Phase, Project, Round, TaskState
+from a2lc_backend.store import ArtifactError, Artifacts, Ledger, Phase, Project, Round, TaskState, open_round
 
 _WAITING = 8
 """Requests for a prediction that may wait at once; the web server has 40 threads for all it answers."""
@@ -148,7 +148,9 @@ class Service:
             context = self.context(unfinished)
         except Exception as error:
             if not (patient and isinstance(error, LabelStudioUnreachableError)):
-                self.ledger.change_status(project_id, unfinished.number, ["running"], "failed", str(error))
+                self.ledger.change_status(
+                    project_id, unfinished.number, ["running", "cancelling"], "failed", str(error)
+                )
             self.ledger.release_lock(project_id, self.owner)
             raise
         return run_round(context, self.owner, watch, stop, dispatch)
@@ -166,11 +168,12 @@ class Service:
         Raises:
             PlatformError: if Label Studio cannot be used.
             SettingsError: if the project's extra params are wrong.
+            RoundBusyError: while another process has the project.
         """
         rounds = self.ledger.rounds(project_id)
         if any(item.status not in ("done", "cancelled") for item in rounds):
             # A failed round is tried again when a person asks for it.
-            return Look(new=True, answers=0, wanted=0) if needed and rounds[-1].status == "failed" else None
+            return Look(new=True, answers=0, wanted=0) if needed and open_round(rounds).status == "failed" else None
         platform = self.platform(project_id)
         if not rounds:
             return Look(platform.is_connected(self.settings.own_url), answers=0, wanted=0)
@@ -179,7 +182,7 @@ class Service:
             return Look(new=False, answers=0, wanted=0)
         owner = own_name()  # another thread of this process may be running a round
         if not take_lock(self.ledger, project_id, owner):
-            return None
+            raise RoundBusyError(f"another process has project {project_id}")
         try:
             context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
             new = has_news(context)

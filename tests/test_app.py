@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from a2lc_backend.app import create_app
 from a2lc_backend.features import mask_features
+from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.service import UNSCORED, Service
 from a2lc_backend.settings import Settings
@@ -190,3 +191,14 @@ def test_no_answer_carries_a_token(web: TestClient) -> None:
     time.sleep(0.2)
     for path in ("/api/projects/3/rounds/0", "/metrics", "/health", "/openapi.json"):
         assert "f" * 40 not in web.get(path).text
+
+
+def test_a_round_that_could_never_begin_can_be_given_up(service: Service) -> None:
+    service.ledger.begin_round(3, 10)
+    assert service.ledger.change_status(3, 0, ["running"], "cancelling")
+    with pytest.raises(PlatformError):
+        service.run(3)
+    record = service.ledger.round(3, 0)
+    assert record is not None
+    assert record.status == "failed", "it would be tried for ever"
+    assert not service.ledger.unfinished()

@@ -286,6 +286,23 @@ def test_a_drawn_mask_takes_its_pixels_and_stays(run: Run) -> None:
         assert not any((region.mask & drawn).any() for region in crowd.shown[1].regions if region.id != "drawn")
 
 
+def test_the_first_shard_that_fails_ends_its_phase(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fail(work: Work) -> Work:
+        def run_and_fail(context: Context, items: Items, progress: Progress) -> None:
+            tried.append(items)
+            raise ValueError("Label Studio is away")
+
+        return run_and_fail
+
+    with monkeypatch.context() as patch, pytest.raises(RoundFailedError, match="publish: Label Studio is away"):
+        patch.setattr("a2lc_backend.rounds.runner.PHASES", phases_with("publish", fail))
+        run.round()
+    assert len(run.ledger.shards(1, 0, "publish")) > 1
+    assert len(tried) == 1
+
+
 def test_who_relabels_a_mask_they_drew_keeps_its_pixels(run: Run) -> None:
     run.platform = crowd = Crowd(run.world)
     run.round()
@@ -453,7 +470,9 @@ def test_what_can_be_made_again_is_when_it_is_corrupt(run: Run) -> None:
     assert run.round().status == "done"
 
 
-@pytest.mark.parametrize("lost", ["tasks/*/masks-proposed", "rounds/0/labels", "rounds/0/segmenter"])
+@pytest.mark.parametrize(
+    "lost", ["tasks/*/masks-proposed", "rounds/0/labels", "rounds/0/segmenter", "rounds/0/scores/*"]
+)
 def test_a_round_whose_artifacts_are_lost_half_way_ends_as_an_undisturbed_one(
     world: World, tmp_path: Path, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,24 @@ def test_an_older_round_is_undone_where_its_labels_still_hold(run: Run) -> None:
     assert all(now[key][0] != item.after or now[key][1] == "human" for key, item in mine.items())
 
 
+def test_rounds_are_undone_one_after_the_other(run: Run) -> None:
+    changes = {
+        number: {(item.task_id, item.region_id): item for item in run.ledger.auto_corrections(1, number)}
+        for number in (1, 2)
+    }
+    twice = {key for key in changes[1].keys() & changes[2].keys() if held(run, 2)[key][1] == "corrector"}
+    assert twice, "no mask was changed in both rounds"
+    undo_round(run.ledger, run.workspace, 1, 2)
+    publish_again(run)
+    stands = {key for key in twice if held(run, 2)[key] == (changes[1][key].after, "corrector")}
+    assert stands, "no change of round 1 holds again"
+    assert run.ledger.rounds(1)[2].summary["changed_back"] >= 0
+    undo_round(run.ledger, run.workspace, 1, 1)
+    publish_again(run)
+    after = held(run, 2)
+    assert all(after[key][0] == changes[1][key].before for key in stands)
+
+
 def test_what_cannot_be_undone_is_named(run: Run) -> None:
     with pytest.raises(NotThereError, match="no round 9"):
         undo_round(run.ledger, run.workspace, 1, 9)

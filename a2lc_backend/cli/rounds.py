@@ -98,8 +98,10 @@ def watch_round(project: ProjectOption) -> None:
     """
     from rich.console import Console  # noqa: PLC0415
 
+    from a2lc_backend.store import open_round  # noqa: PLC0415
+
     settings = read_settings()
-    number = _rounds(settings, project)[-1].number
+    number = open_round(_rounds(settings, project)).number
     _follow(settings, project, number)
     _show(Console(), settings, project, number)
 
@@ -114,8 +116,10 @@ def pause_round(project: ProjectOption) -> None:
 @rounds_app.command("resume")
 def resume_round(project: ProjectOption) -> None:
     """Go on with a round that is paused or failed."""
+    from a2lc_backend.store import open_round  # noqa: PLC0415
+
     settings = read_settings()
-    last = _rounds(settings, project)[-1]
+    last = open_round(_rounds(settings, project))
     if last.status not in ("paused", "failed"):
         fail(f"round {last.number} is {last.status}: nothing to resume; a2lc rounds next begins the next round")
     tell_backend(settings, f"{project}/rounds", {})
@@ -148,10 +152,12 @@ def redo_round(
 
 
 def _take_back(project: int, number: int, what: str, done: str) -> None:
+    from a2lc_backend.store import open_round  # noqa: PLC0415
+
     settings = read_settings()
     count = tell_backend(settings, f"{project}/rounds/{number}/{what}")["corrections"]
     if count:
-        _follow(settings, project, max(item.number for item in _rounds(settings, project) if item.version))
+        _follow(settings, project, open_round(_rounds(settings, project)).number)
     typer.echo(f"{count} automatic corrections of round {number} are {done}")
 
 

@@ -15,7 +15,7 @@ from a2lc_backend.rounds.heartbeat import RoundBusyError, RoundStoppedError
 from a2lc_backend.rounds.phases import QUEUES
 from a2lc_backend.rounds.runner import Dispatch, RoundFailedError
 from a2lc_backend.service import Service
-from a2lc_backend.store import Round
+from a2lc_backend.store import Round, open_round
 
 _RETRY_SECONDS = 2.0
 _STOP_SECONDS = 20.0
@@ -168,8 +168,7 @@ class Jobs:
         rounds = self._service.ledger.rounds(project_id)
         if not rounds:
             raise NotPossibleError(f"project {project_id} has no rounds yet; start round 0 first")
-        open_rounds = [item for item in rounds if item.status not in ("done", "cancelled")]
-        return (open_rounds or rounds)[-1]  # an older round may be open, to be published again
+        return open_round(rounds)
 
     def _see_workers(self) -> None:
         if self._dispatch is None:

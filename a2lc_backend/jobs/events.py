@@ -103,6 +103,8 @@ class Events:
         except LabelStudioUnreachableError as error:
             log.warning("Label Studio does not answer; it is looked at again", project=project_id, error=str(error))
             return False
-        except (PlatformError, SettingsError, ArtifactError, RoundBusyError) as error:
+        except RoundBusyError:
+            return False  # another process has the project for a moment
+        except (PlatformError, SettingsError, ArtifactError) as error:
             log.error("nothing is begun", project=project_id, error=str(error))
         return True

@@ -58,7 +58,7 @@ class Workshop:
         self._queues = tuple(queues)
         self._started = time.time()
         self._doing = ""
-        self._contexts: OrderedDict[tuple[int, int], Context] = OrderedDict()
+        self._contexts: OrderedDict[tuple[int, int, float], Context] = OrderedDict()
 
     def beat(self) -> None:
         """Say in the ledger that this worker lives."""
@@ -85,10 +85,13 @@ class Workshop:
 
     def _context(self, project_id: int, number: int) -> Context | None:
         """The round with what was loaded for it before; None if it does not go on."""
-        key = (project_id, number)
         record = self.service.ledger.round(project_id, number)
         if record is None or record.status != "running":
             return None
+        trained = next(
+            (item.ended for item in self.service.ledger.phases(project_id, number) if item.name == "train"), 0.0
+        )
+        key = (project_id, number, trained)  # a round may be trained again, and what was loaded for it is old then
         if key not in self._contexts:
             while len(self._contexts) >= _CONTEXTS:
                 self._contexts.popitem(last=False)

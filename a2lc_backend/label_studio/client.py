@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.core.pagination import SyncPager
+from label_studio_sdk.types.role_based_task import RoleBasedTask
 
 from a2lc_backend.label_studio.patience import PASSING, PatientClient
 from a2lc_backend.rounds.platform import PlatformError
 
 TIMEOUT_SECONDS = 120.0
+_LISTINGS = 4
 
 
 class LabelStudioError(PlatformError):
@@ -64,6 +68,26 @@ def unless_gone() -> Iterator[None]:
     except ApiError as error:
         if status_of(error) != 404:
             raise
+
+
+def every(pages: Callable[[], SyncPager[RoleBasedTask, Any]]) -> list[RoleBasedTask]:
+    """All tasks that a listing holds.
+
+    The SDK takes a 404 on a later page for the end, and a task that is deleted meanwhile moves another from a page that
+    was not read yet to one that was: a list shorter than Label Studio said is read again.
+
+    Args:
+        pages: begins the listing.
+
+    Raises:
+        LabelStudioError: if it is cut off each time.
+    """
+    for _ in range(_LISTINGS):
+        begun = pages()
+        found = list(begun)
+        if len(found) >= begun.response.total:
+            return found
+    raise LabelStudioError("Label Studio's list of tasks ends early, or changes all the time; run the round again")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import httpx
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
-from a2lc_backend.label_studio.client import LabelStudioError, unless_gone
+from a2lc_backend.label_studio.client import LabelStudioError, every, unless_gone
 from a2lc_backend.label_studio.patience import Patience, passes
 from a2lc_backend.rounds.platform import Target, TaskProblem
 
@@ -106,9 +106,9 @@ def prepare_targets(
 
 def _look(client: LabelStudio, project_id: int) -> _Tasks:
     include = "id,data,total_annotations,cancelled_annotations,total_predictions"
-    pages = client.tasks.list(project=project_id, include=include, resolve_uri=False, page_size=500)
+    tasks = every(lambda: client.tasks.list(project=project_id, include=include, resolve_uri=False, page_size=500))
     found = _Tasks()
-    for task in sorted(pages, key=lambda task: int(task.id)):
+    for task in sorted(tasks, key=lambda task: int(task.id)):
         found.add(task.id, dict(task.data or {}))
         if (task.total_annotations or 0) + (task.cancelled_annotations or 0):
             found.used.add(task.id)

@@ -18,7 +18,7 @@ from label_studio_sdk.core.api_error import ApiError
 from numpy.typing import NDArray
 
 from a2lc_backend.images import ImageError, decode_image
-from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnreachableError, explained, status_of
+from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnreachableError, every, explained, status_of
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
 from a2lc_backend.label_studio.patience import PASSING, Patience
 from a2lc_backend.label_studio.publish import VERSION, Publisher
@@ -118,10 +118,13 @@ class LabelStudioProject:
     def tasks(self) -> list[Task]:
         """Every image, by id; tasks that repeat an image for a second look are left out."""
         with explained(self._url, f"listing the tasks of project {self._id}"):
-            pages = self._client.tasks.list(project=self._id, include="id,data", resolve_uri=False, page_size=500)
             found = [
                 Task(task.id, str((task.data or {}).get(self.config.image_key, "")))
-                for task in pages
+                for task in every(
+                    lambda: self._client.tasks.list(
+                        project=self._id, include="id,data", resolve_uri=False, page_size=500
+                    )
+                )
                 if FOLLOWS not in (task.data or {})
             ]
         return sorted(found, key=lambda task: task.id)
@@ -210,10 +213,12 @@ class LabelStudioProject:
         include = "id,data,annotations,updated_at,was_cancelled"
         stamps = []
         with explained(self._url, f"listing the annotations of project {self._id}"):
-            pages = self._client.tasks.list(
-                project=self._id, include=include, query=json.dumps(_ANNOTATED), page_size=200
+            annotated = every(
+                lambda: self._client.tasks.list(
+                    project=self._id, include=include, query=json.dumps(_ANNOTATED), page_size=200
+                )
             )
-            for task in pages:
+            for task in annotated:
                 owner = int((task.data or {}).get(FOLLOWS, task.id))
                 stamps += [
                     AnnotationStamp(item["id"], owner, str(item["updated_at"]))
@@ -322,9 +327,7 @@ class LabelStudioProject:
         if match:
             return version, int(match[1])
         with explained(self._url, f"listing the versions of project {self._id}"):
-            # The SDK has no call for this address; it tells how many predictions a version has.
-            http = self._client._client_wrapper.httpx_client
-            held = http.request(f"api/projects/{self._id}/model-versions/", method="GET").json()
+            held = self._publisher.counts()
         ours = sorted((name for name in held if VERSION.match(name)), key=lambda name: int(VERSION.match(name)[1]))  # type: ignore[index]
         mend = (
             f"choose {ours[-1]} in Settings > Annotation > Live Predictions, then try again"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
-from a2lc_backend.label_studio.client import LabelStudioError, explained, status_of, unless_gone
+from a2lc_backend.label_studio.client import LabelStudioError, every, explained, status_of, unless_gone
 from a2lc_backend.label_studio.follow_ups import FOLLOWS, prepare_targets
 from a2lc_backend.label_studio.patience import Patience, passes
 from a2lc_backend.regions import LabelConfig, encode_region
@@ -97,7 +98,7 @@ class Publisher:
                     f"Label Studio kept no prediction {version} for tasks {sorted(missing)[:10]}; run the round again"
                 )
             self._remove_doubles(version)
-            if not self._counts().get(version):
+            if not self.counts().get(version):
                 raise LabelStudioError(
                     f"Label Studio holds no prediction {version} at all; see what the round's report says of its tasks"
                 )
@@ -114,7 +115,7 @@ class Publisher:
         """See `Platform.prune`."""
         with explained(self._url, f"deleting old versions of project {self._id}"):
             shown = self._shown()
-            for version in self._counts():
+            for version in self.counts():
                 match = VERSION.match(version)
                 if match and int(match[1]) not in keep and version != shown:
                     self._delete_version(version)
@@ -125,7 +126,7 @@ class Publisher:
         with explained(self._url, f"deleting {version} in project {self._id}"):
             shown = self._shown()
             if shown == version:
-                shown = instead if instead in self._counts() else ""
+                shown = instead if instead in self.counts() else ""
                 self._client.projects.update(id=self._id, model_version=shown)
             self._delete_version(version)
             self._show_again(shown)
@@ -193,29 +194,30 @@ class Publisher:
     def _holding(self, version: str, among: Collection[int] = ()) -> set[int]:
         """Tasks that hold a prediction of a version; if some are given, those near them are enough."""
         near = [_between(min(among), max(among))] if among else []
-        pages = self._client.tasks.list(
-            project=self._id, include="id", query=json.dumps(_query(_holds(version), *near)), page_size=1000
-        )
-        return {task.id for task in pages}
+        query = json.dumps(_query(_holds(version), *near))
+        return self._ids(query)
 
     def _deleted(self, task_ids: Collection[int]) -> list[TaskProblem]:
         if not task_ids:
             return []
         query = json.dumps(_query(_between(min(task_ids), max(task_ids))))
-        present = {
-            task.id for task in self._client.tasks.list(project=self._id, include="id", query=query, page_size=1000)
-        }
+        present = self._ids(query)
         return [
             TaskProblem(task_id, f"task {task_id} was deleted in Label Studio during the round; it is left out")
             for task_id in sorted(set(task_ids) - present)
         ]
+
+    def _ids(self, query: str) -> set[int]:
+        """Ids of the tasks that a query of the Data Manager finds."""
+        listing = partial(self._client.tasks.list, project=self._id, include="id", query=query, page_size=1000)
+        return {task.id for task in every(listing)}
 
     def _remove_doubles(self, version: str) -> int:
         """Delete second predictions of one version; two small requests where there is none."""
         query = json.dumps(_query(_holds(version)))
         listed = self._get("api/tasks/", project=self._id, include="id", query=query, page_size=1)
         # Pages past the end answer 404, and an empty list is past its end.
-        surplus = excess = self._counts().get(version, 0) - int(listed.get("total", 0))
+        surplus = excess = self.counts().get(version, 0) - int(listed.get("total", 0))
         if excess <= 0:
             return 0
         holders = self._client.tasks.list(project=self._id, include="id,total_predictions", query=query, page_size=1000)
@@ -238,7 +240,7 @@ class Publisher:
         found: dict[str, Any] = reply.json()
         return found
 
-    def _counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """How many predictions each version has, the shown one always among them."""
         return self._get(f"api/projects/{self._id}/model-versions/")
 

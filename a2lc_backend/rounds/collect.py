@@ -89,7 +89,7 @@ class _Reader:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._classes = context.project().classes
-        self._last = context.ledger.last_done(context.project_id)
+        self._finished = [record.number for record in context.ledger.finished(context.project_id)]
         self._labels: dict[int, tuple[Labels, Labels]] = {}
         self._queues: dict[int, dict[int, set[str]]] = {}
         self._said: dict[int, dict[str, Correction]] = {}
@@ -138,9 +138,11 @@ class _Reader:
 
     def _shown(self, state: TaskState, masks: MaskSet, number: int | None) -> Shown:
         """What a person who opened a task saw: a round's labels, or what was proposed when there was none yet."""
-        if self._last is None:
+        # What a cancelled round had shown for a moment is gone; people then saw what the round before had left.
+        shown = [done for done in self._finished if number is None or done <= number]
+        if not shown:
             return Shown(masks, masks.first_labels, frozenset())
-        number = self._last.number if number is None else min(number, self._last.number)
+        number = shown[-1]
         if number not in self._labels:
             workspace, project_id = self._context.workspace, self._context.project_id
             undone = labels_of(self._context.ledger, workspace, project_id, number)

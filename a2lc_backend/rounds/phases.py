@@ -12,7 +12,7 @@ from a2lc_backend.rounds.correct import correct, sound_labels
 from a2lc_backend.rounds.propose import finish_proposals, plan_proposals, propose, sound_proposals
 from a2lc_backend.rounds.publish import finish_publish, plan_publish, publish
 from a2lc_backend.rounds.rank import rank
-from a2lc_backend.rounds.train import plan_score, score, sound_segmenter, train
+from a2lc_backend.rounds.train import plan_score, score, sound_scores, sound_segmenter, train
 
 QueueName = Literal["gpu", "cpu"]
 QUEUES: tuple[QueueName, ...] = ("gpu", "cpu")
@@ -45,7 +45,7 @@ PHASES: tuple[PhaseKind, ...] = (
     PhaseKind("propose", "gpu", propose, plan_proposals, finish_proposals, sound_proposals),
     PhaseKind("correct", "cpu", correct, sound=sound_labels),
     PhaseKind("train", "gpu", train, sound=sound_segmenter),
-    PhaseKind("score", "gpu", score, plan_score),
+    PhaseKind("score", "gpu", score, plan_score, sound=sound_scores),
     PhaseKind("rank", "cpu", rank),
     PhaseKind("publish", "cpu", publish, plan_publish, finish_publish),
 )

@@ -92,7 +92,9 @@ class RoundView:
                     source=SOURCES[sources[index]],
                     round=self._number,
                     rank=query.rank if query else None,
-                    note=self._note(query, place_in_image[region_id], len(queries)) if query else "",
+                    note=self._note(query, int(labels[index]), place_in_image[region_id], len(queries))
+                    if query
+                    else "",
                     proposal=self._name(int(proposals[index])) if held_back[index] and not query else None,
                     first=self._name(int(masks.first_labels[index])),
                     ring=masks.rings.get(region_id),
@@ -121,10 +123,10 @@ class RoundView:
     def _name(self, label: int) -> str | None:
         return None if label == IGNORE else self._classes[label]
 
-    def _note(self, query: Query, place: int, count: int) -> str:
-        held = self._name(query.label)
+    def _note(self, query: Query, label: int, place: int, count: int) -> str:
+        held = self._name(label)  # not the query's: it may have been taken back since
         said = f"labelled {held}" if held else "no label yet"
-        doubt = f"{_HINT}{self._name(query.guess)}" if query.guess not in (query.label, IGNORE) else ""
+        doubt = f"{_HINT}{self._name(query.guess)}" if query.guess not in (label, IGNORE) else ""
         return f"Please check ({place} of {count} in this image): {said}{doubt}"
 
 
@@ -138,6 +140,7 @@ def plan_publish(context: Context) -> list[tuple[int, int, bool]]:
     view = _view(context)
     # Published again after an undo, a queue that people have worked on is not put before them a second time.
     first_time = "tasks" not in context.current().summary
+    context.ledger.forget_problems(context.project_id, context.number, "publish")
     tasks = [int(task_id) for task_id in view.labels.task_ids]
     targets, problems = context.platform.prepare(tasks, view.queued, repeats=first_time)
     _note(context, problems)

@@ -28,7 +28,7 @@ def rank(context: Context, _items: Items, progress: Progress) -> None:
         pool.disputed, (unanswered | context.settings.repeats) & pool.live & scored,
     )  # fmt: skip
     seed = context.settings.seed * 1_000_003 + context.number
-    queue = build_queue(table, context.settings, context.round.budget, seed)
+    queue = build_queue(table, context.settings, context.current().budget, seed)
     guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
     queries = _queries(context, pool, labels, queue, guesses)
     context.ledger.save_queries(context.project_id, context.number, queries)

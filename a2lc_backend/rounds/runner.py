@@ -135,9 +135,16 @@ def _forget_lost(context: Context, finished: set[str]) -> None:
     for kind in PHASES:
         if not lost and kind.name in finished and kind.sound is not None and not kind.sound(context):
             lost = True
-            log.warning("artifacts are lost; they are made again", round=context.number, phase=kind.name)
-        if lost:
+            log.warning(
+                "artifacts are lost; they are made again",
+                project=context.project_id, round=context.number, phase=kind.name,
+            )  # fmt: skip
+        if lost and kind.name in finished:
             finished.discard(kind.name)
+            context.ledger.save_phase(
+                context.project_id, context.number, Phase(kind.name, "running", started=time.time())
+            )
+        if lost:
             context.ledger.plan_shards(context.project_id, context.number, kind.name, [])
 
 
@@ -235,10 +242,11 @@ def _in_process(owner: str, stop: threading.Event | None) -> Dispatch:
 
     def dispatch(context: Context, kind: PhaseKind, report: Report) -> None:
         for shard in context.ledger.shards(context.project_id, context.number, kind.name):
-            if shard.status in ("done", "failed"):
+            if shard.status == "done":
                 continue
             # Whoever holds the project's lock is alone: a claim of another process is a dead one's.
-            work_shard(context, kind, shard.index, owner, 0.0, stop, report)
+            if shard.status == "failed" or not work_shard(context, kind, shard.index, owner, 0.0, stop, report):
+                return
             report("")
 
     return dispatch
@@ -311,6 +319,7 @@ def _count_by_corrector(context: Context, labels: Labels, changes: Sequence[Auto
         if place is None:
             continue
         names = context.workspace.catalog(labels.mask_keys[place]).region_ids
-        sources = dict(zip(names, labels.sources[labels.span(place)].tolist(), strict=True))
-        count += sum(sources[change.region_id] == corrector for change in mine)
+        span = labels.span(place)
+        held = dict(zip(names, zip(labels.labels[span], labels.sources[span], strict=True), strict=True))
+        count += sum(held[change.region_id] == (change.after, corrector) for change in mine)
     return count

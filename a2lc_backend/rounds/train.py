@@ -117,6 +117,16 @@ def score(context: Context, items: Items, progress: Progress) -> None:
     progress(len(items), len(items))
 
 
+def sound_scores(context: Context) -> bool:
+    """Whether what θ said of every image can be read."""
+    try:
+        for task_id, key in plan_score(context):
+            context.workspace.scores(context.number, task_id, key)
+    except ArtifactError:
+        return False
+    return True
+
+
 def _trained(context: Context) -> Segmenter:
     segmenter = context.make_segmenter(len(context.project().classes))
     segmenter.load(context.workspace.segmenter(context.number))

@@ -62,10 +62,12 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
     """
     last = _last_done(ledger, project_id, number)
     labels = labels_of(ledger, workspace, project_id, last.number)
+    gone = {(item.round, item.task_id, item.region_id) for item in ledger.undone(project_id)}
     later = {
         (item.task_id, item.region_id)
         for after in range(number + 1, last.number + 1)
         for item in ledger.auto_corrections(project_id, after)
+        if (after, item.task_id, item.region_id) not in gone
     }
     mine = [item for item in ledger.auto_corrections(project_id, number) if (item.task_id, item.region_id) not in later]
     rows: list[Undone] = []

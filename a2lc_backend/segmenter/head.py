@@ -135,7 +135,8 @@ class HeadSegmenter:
                 "changed: prepare the images again"
             )
         with torch.inference_mode():
-            rows = torch.from_numpy(features.reshape(channels, -1)).to(self._device).float().T
+            cells = np.require(features.reshape(channels, -1), requirements="W")  # torch wants arrays it may write
+            rows = torch.from_numpy(cells).to(self._device).float().T
             soft = functional.softmax(self._head(rows), dim=1).T.cpu().numpy()
         return pad_classes(np.ascontiguousarray(soft, np.float32).reshape(-1, *grid), self._classes)
 

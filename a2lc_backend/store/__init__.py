@@ -22,6 +22,7 @@ from a2lc_backend.store.records import (
     TaskState,
     Undone,
     Worker,
+    open_round,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "TaskState",
     "Undone",
     "Worker",
+    "open_round",
 ]

@@ -184,9 +184,17 @@ class Ledger(TrustTables, JobTables, WholeProject):
         return [_round(row) for row in rows]
 
     def last_done(self, project_id: int) -> Round | None:
-        """The newest finished round: the one whose labels Label Studio shows."""
-        done = [record for record in self.rounds(project_id) if record.status == "done"]
+        """The newest round that was finished: the one whose labels Label Studio shows."""
+        done = self.finished(project_id)
         return done[-1] if done else None
+
+    def finished(self, project_id: int) -> list[Round]:
+        """The rounds that were finished, first to last, also one that is published again."""
+        return [
+            record
+            for record in self.rounds(project_id)
+            if record.status == "done" or ("tasks" in record.summary and record.status != "cancelled")
+        ]
 
     def unfinished(self) -> list[Round]:
         """Rounds that are running, or were when a process ended, and those whose cancelling is not finished."""
@@ -307,6 +315,13 @@ class Ledger(TrustTables, JobTables, WholeProject):
                 known = (tables.problems.c[name] == value for name, value in row.items())
                 if db.execute(select(tables.problems.c.id).where(*known)).first() is None:
                     db.execute(insert(tables.problems).values(**row))
+
+    def forget_problems(self, project_id: int, number: int, phase: str) -> None:
+        """Drop what a phase noted, before it is done anew."""
+        table = tables.problems
+        with self._engine.begin() as db:
+            mine = and_(table.c.project_id == project_id, table.c.round == number, table.c.phase == phase)
+            db.execute(delete(table).where(mine))
 
     def problems(self, project_id: int, number: int) -> list[Problem]:
         """A round's problems in the order they were met."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -352,3 +353,11 @@ class Round:
     ended: float = 0.0
     summary: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+def open_round(rounds: Sequence[Round]) -> Round:
+    """The round of a project that is not at its end, else the last one.
+
+    It may be an older one: a finished round is opened again to be published without what was taken back.
+    """
+    return ([item for item in rounds if item.status not in ("done", "cancelled")] or list(rounds))[-1]
