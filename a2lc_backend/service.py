@@ -171,7 +171,7 @@ class Service:
             RoundBusyError: while another process has the project.
         """
         rounds = self.ledger.rounds(project_id)
-        if any(item.status not in ("done", "cancelled") for item in rounds):
+        if not all(item.has_ended for item in rounds):
             # A failed round is tried again when a person asks for it.
             return Look(new=True, answers=0, wanted=0) if needed and open_round(rounds).status == "failed" else None
         platform = self.platform(project_id)

@@ -98,10 +98,8 @@ def watch_round(project: ProjectOption) -> None:
     """
     from rich.console import Console  # noqa: PLC0415
 
-    from a2lc_backend.store import open_round  # noqa: PLC0415
-
     settings = read_settings()
-    number = open_round(_rounds(settings, project)).number
+    number = _open_round(settings, project).number
     _follow(settings, project, number)
     _show(Console(), settings, project, number)
 
@@ -116,10 +114,8 @@ def pause_round(project: ProjectOption) -> None:
 @rounds_app.command("resume")
 def resume_round(project: ProjectOption) -> None:
     """Go on with a round that is paused or failed."""
-    from a2lc_backend.store import open_round  # noqa: PLC0415
-
     settings = read_settings()
-    last = open_round(_rounds(settings, project))
+    last = _open_round(settings, project)
     if last.status not in ("paused", "failed"):
         fail(f"round {last.number} is {last.status}: nothing to resume; a2lc rounds next begins the next round")
     tell_backend(settings, f"{project}/rounds", {})
@@ -152,12 +148,10 @@ def redo_round(
 
 
 def _take_back(project: int, number: int, what: str, done: str) -> None:
-    from a2lc_backend.store import open_round  # noqa: PLC0415
-
     settings = read_settings()
     count = tell_backend(settings, f"{project}/rounds/{number}/{what}")["corrections"]
     if count:
-        _follow(settings, project, open_round(_rounds(settings, project)).number)
+        _follow(settings, project, _open_round(settings, project).number)
     typer.echo(f"{count} automatic corrections of round {number} are {done}")
 
 
@@ -232,6 +226,12 @@ def _rounds(settings: Settings, project: int) -> list[Round]:
     if not rounds:
         fail(f"project {project} has no rounds yet ({where}); start round 0 with: a2lc rounds next --project {project}")
     return rounds
+
+
+def _open_round(settings: Settings, project: int) -> Round:
+    from a2lc_backend.store import open_round  # noqa: PLC0415
+
+    return open_round(_rounds(settings, project))
 
 
 def _report(settings: Settings, project: int, number: int) -> RoundReport:

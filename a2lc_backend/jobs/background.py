@@ -149,7 +149,7 @@ class Jobs:
         """
         with self._begin:
             last = self._last(project_id)
-            if last.status not in ("done", "cancelled"):
+            if not last.has_ended:
                 raise NotPossibleError(
                     f"round {last.number} of project {project_id} has the status {last.status}; cancel it, or let it "
                     "end first (`a2lc rounds resume` goes on with one that is paused or failed)"

@@ -14,7 +14,7 @@ from a2lc_backend.rounds.pool import Pool, load_pool
 from a2lc_backend.rounds.trust import evidence_by_stratum
 from a2lc_backend.rounds.undo import labels_of, veto
 from a2lc_backend.rounds.workspace import SOURCES, Catalog, Labels
-from a2lc_backend.store import ArtifactError, AutoCorrection, ProposalGroup, StratumDecision, TaskState
+from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision, TaskState, is_sound
 
 
 def correct(context: Context, _items: Items, progress: Progress) -> None:
@@ -68,11 +68,7 @@ def correct(context: Context, _items: Items, progress: Progress) -> None:
 
 def sound_labels(context: Context) -> bool:
     """Whether the labels of this round can be read."""
-    try:
-        context.workspace.labels(context.number)
-    except ArtifactError:
-        return False
-    return True
+    return is_sound(lambda: context.workspace.labels(context.number))
 
 
 def _previous_labels(context: Context) -> Labels | None:

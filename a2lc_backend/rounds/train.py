@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Task, TaskError
 from a2lc_backend.rounds.workspace import Scores
 from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge
-from a2lc_backend.store import ArtifactError
+from a2lc_backend.store import ArtifactError, is_sound
 
 
 def train(context: Context, _items: Items, progress: Progress) -> None:
@@ -42,11 +43,7 @@ def train(context: Context, _items: Items, progress: Progress) -> None:
 
 def sound_segmenter(context: Context) -> bool:
     """Whether θ of this round can be read."""
-    try:
-        context.workspace.segmenter(context.number)
-    except ArtifactError:
-        return False
-    return True
+    return is_sound(lambda: context.workspace.segmenter(context.number))
 
 
 class _Inputs:
@@ -119,12 +116,8 @@ def score(context: Context, items: Items, progress: Progress) -> None:
 
 def sound_scores(context: Context) -> bool:
     """Whether what θ said of every image can be read."""
-    try:
-        for task_id, key in plan_score(context):
-            context.workspace.scores(context.number, task_id, key)
-    except ArtifactError:
-        return False
-    return True
+    read = partial(context.workspace.scores, context.number)
+    return all(is_sound(partial(read, *item)) for item in plan_score(context))
 
 
 def _trained(context: Context) -> Segmenter:

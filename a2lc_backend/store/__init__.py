@@ -1,6 +1,6 @@
 """What the program remembers: the ledger (SQL) and artifacts (arrays by key)."""
 
-from a2lc_backend.store.artifacts import ArtifactError, Artifacts
+from a2lc_backend.store.artifacts import ArtifactError, Artifacts, is_sound
 from a2lc_backend.store.jobs import ALIVE_SECONDS
 from a2lc_backend.store.ledger import Ledger
 from a2lc_backend.store.records import (
@@ -48,5 +48,6 @@ __all__ = [
     "TaskState",
     "Undone",
     "Worker",
+    "is_sound",
     "open_round",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fsspec
@@ -21,6 +21,15 @@ _MEND = (
 
 class ArtifactError(RuntimeError):
     """An artifact is missing or not what was written; the message names the key and the mend."""
+
+
+def is_sound(read: Callable[[], object]) -> bool:
+    """Whether what is read is there and is what was written."""
+    try:
+        read()
+    except ArtifactError:
+        return False
+    return True
 
 
 class Artifacts:

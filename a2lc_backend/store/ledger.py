@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from a2lc_backend.store import tables
 from a2lc_backend.store.jobs import JobTables
 from a2lc_backend.store.records import (
+    ENDED,
     AutoCorrection,
     Correction,
     Event,
@@ -122,7 +123,7 @@ class Ledger(TrustTables, JobTables, WholeProject):
                 select(table.c.number, table.c.status).where(table.c.project_id == project_id).order_by(table.c.number)
             ).all()
             # A finished round that is published again is open too, though a cancelled one may come after it.
-            unfinished = [row.number for row in rows if row.status not in _ENDED]
+            unfinished = [row.number for row in rows if row.status not in ENDED]
             if unfinished:
                 number = unfinished[-1]
                 key = and_(table.c.project_id == project_id, table.c.number == number)
@@ -145,7 +146,7 @@ class Ledger(TrustTables, JobTables, WholeProject):
     ) -> bool:
         """Bring a round from one of some states into another; whether it was in one of them."""
         table = tables.rounds
-        ended = time.time() if after in (*_ENDED, "failed") else 0.0
+        ended = time.time() if after in (*ENDED, "failed") else 0.0
         with self._engine.begin() as db:
             key = and_(table.c.project_id == project_id, table.c.number == number, table.c.status.in_(list(before)))
             change = update(table).where(key).values(status=after, error=error, ended=ended)
@@ -388,7 +389,6 @@ class Ledger(TrustTables, JobTables, WholeProject):
             db.execute(delete(table).where(table.c.project_id == project_id, table.c.owner == owner))
 
 
-_ENDED = ("done", "cancelled")
 _SCHEMA_LOCK = 0x61326C63
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from a2lc_backend.masks import IGNORE, Purpose, Source
 
 RoundStatus = Literal["running", "paused", "cancelling", "cancelled", "done", "failed"]
+ENDED: tuple[RoundStatus, ...] = ("done", "cancelled")
 PhaseStatus = Literal["running", "done", "failed"]
 ShardStatus = Literal["waiting", "running", "done", "failed"]
 CorrectionKind = Literal["label", "shape", "new", "deleted"]
@@ -354,10 +355,15 @@ class Round:
     summary: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do for it; one that failed waits to be taken up again."""
+        return self.status in ENDED
+
 
 def open_round(rounds: Sequence[Round]) -> Round:
     """The round of a project that is not at its end, else the last one.
 
     It may be an older one: a finished round is opened again to be published without what was taken back.
     """
-    return ([item for item in rounds if item.status not in ("done", "cancelled")] or list(rounds))[-1]
+    return ([item for item in rounds if not item.has_ended] or list(rounds))[-1]
