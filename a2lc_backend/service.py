@@ -17,9 +17,9 @@ from a2lc_backend.label_studio import LabelStudioProject, LabelStudioUnreachable
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
-from a2lc_backend.rounds.collect import collect, has_news
+from a2lc_backend.rounds.collect import take_over
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.heartbeat import RoundBusyError, own_name, take_lock
+from a2lc_backend.rounds.heartbeat import RoundBusyError, held_lock, own_name, take_lock
 from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
@@ -180,37 +180,22 @@ class Service:
         settings = self.settings.project(platform.extra_params(self.settings.own_url))
         if not needed and not settings.auto_round:
             return Look(new=False, answers=0, wanted=0)
-        owner = own_name()  # another thread of this process may be running a round
-        if not take_lock(self.ledger, project_id, owner):
-            raise RoundBusyError(f"another process has project {project_id}")
-        try:
+        # Another thread of this process may be running a round, so this one has a name of its own.
+        with held_lock(self.ledger, project_id, own_name()) as check:
             context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
-            new = has_news(context)
-            collect(context, (), lambda _done, _total: self._keep(project_id, owner))
+            new = take_over(context, lambda _done, _total: check())
             # What a cancelled round had been begun for does not begin the next.
             heard = rounds[-1].number
             answers = {
                 (item.task_id, item.region_id) for item in self.ledger.corrections(project_id) if item.round > heard
             }
-        finally:
-            self.ledger.release_lock(project_id, owner)
         return Look(new or bool(answers), len(answers), settings.auto_round)
 
     def undo(self, project_id: int, number: int, redo: bool = False) -> int:
         """Take a round's automatic corrections back, or let them hold again; see `undo_round`."""
-        owner = own_name()
-        if not take_lock(self.ledger, project_id, owner):
-            raise RoundBusyError(f"a round of project {project_id} is being run by another process")
-        try:
+        with held_lock(self.ledger, project_id, own_name()):
             change = redo_round if redo else undo_round
             return change(self.ledger, Workspace(self.artifacts, project_id), project_id, number)
-        finally:
-            self.ledger.release_lock(project_id, owner)
-
-    def _keep(self, project_id: int, owner: str) -> None:
-        """Renew a lock in the midst of work; raises RoundBusyError if it was lost."""
-        if not take_lock(self.ledger, project_id, owner):
-            raise RoundBusyError(f"another process took over project {project_id}")
 
     def context(self, record: Round) -> Context:
         """What the phases of a round work with.
@@ -267,20 +252,14 @@ class Service:
         version, number = platform.shown()
         settings = self.settings.project(platform.extra_params(self.settings.own_url))
         context = self._join(Round(project_id, number, "running", version), settings, platform)
+        with held_lock(self.ledger, project_id, self.owner) as check:
 
-        def hold_lock(done: int = 0, total: int = 0) -> None:
-            if not take_lock(self.ledger, project_id, self.owner):
-                raise RoundBusyError(
-                    f"a round of project {project_id} is being run by another process; wait for its end or stop it"
-                )
-            progress(done, total)
+            def tell(done: int, total: int) -> None:
+                check()
+                progress(done, total)
 
-        hold_lock()
-        try:
             make_room(context, replace_store)
-            return rebuild(context, platform, hold_lock)
-        finally:
-            self.ledger.release_lock(project_id, self.owner)
+            return rebuild(context, platform, tell)
 
     # Proposals
 

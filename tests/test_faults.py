@@ -134,7 +134,7 @@ class Team:
         for shard in shards:
             problems += project.write(version, shard, lambda task_id: self.predict(number, task_id), lambda *_: None)
         problems += project.show(version, targets)
-        project.prune(range(len(self.versions))[-KEPT:])
+        project.prune(KEPT - 1)
         assert problems == []
         return targets
 
@@ -289,10 +289,12 @@ def test_pruning_leaves_what_is_shown_and_what_is_not_ours(team: Team) -> None:
     first, second, third = team.versions
     held = lambda: {item["model_version"] for item in team.all_predictions()}  # noqa: E731
     client.projects.update(id=team.project_id, model_version=first)
-    project.prune([1])
-    assert held() == {"our-net", first, second}
+    project.prune(1)
+    assert held() == {"our-net", first, second, third}
+    project.prune(0)
+    assert held() == {"our-net", first, third}
     client.projects.update(id=team.project_id, model_version=second)
-    project.drop(second, first)
+    project.drop(third, first)
     assert held() == {"our-net", first}
     assert client.projects.get(id=team.project_id).model_version == first
     project.drop(first, "")
@@ -300,6 +302,30 @@ def test_pruning_leaves_what_is_shown_and_what_is_not_ours(team: Team) -> None:
     assert held() == {"our-net"}
     assert client.projects.get(id=team.project_id).model_version == ""
     assert third not in held()
+
+
+def test_a_round_that_is_given_up_leaves_no_second_tasks(team: Team) -> None:
+    client, project = team.studio.client, through(team, team.studio.url)
+    team.publish(team.studio.url)
+    team.annotate()
+    queued = list(team.queues[-1])
+
+    def second_tasks() -> dict[int, int]:
+        tasks = client.tasks.list(project=team.project_id, include="id,data")
+        return {task.id: task.data[FOLLOWS] for task in tasks if FOLLOWS in (task.data or {})}
+
+    targets, _ = project.prepare(team.sources, queued)
+    version = "a2lc-r1-given-up"
+    project.write(version, targets, lambda task_id: prediction(0, task_id, 0.5), lambda *_: None)
+    made = second_tasks()
+    assert len(made) == 2
+    kept = min(made)  # somebody has begun to draw there
+    client._client_wrapper.httpx_client.request(
+        f"api/tasks/{kept}/drafts/", method="POST", json={"result": [], "lead_time": 1.0, "task": kept}
+    )
+    project.drop(version, team.versions[-1])
+    assert second_tasks() == {kept: made[kept]}
+    assert {item["model_version"] for item in team.all_predictions()} == {team.versions[-1]}
 
 
 def test_faults_that_stay_end_in_a_clear_error(team: Team, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,6 +461,10 @@ def test_a_store_is_rebuilt_from_label_studio(
     assert (following.number, following.status) == (3, "done")
     assert following.summary["answered"] == work.looked_at
     assert studio.client.projects.get(id=project_id).model_version == following.version != record.version
+    before, now = (
+        {version for _, version, _ in rows} for rows in (in_label_studio, all_predictions(studio, project_id))
+    )
+    assert now == before | {following.version}, "older versions stay, though their rounds are not known any more"
     after = rows_of(service, project_id, 3)
     human = {key: row[0] for key, row in was.items() if row[1] == "human"}
     assert {key: after[key][:2] for key in human} == {key: (label, "human") for key, label in human.items()}

@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,14 +26,15 @@ from a2lc_backend.rounds.platform import (
     ProjectInfo,
     Task,
     TaskError,
+    TaskProblem,
 )
 from a2lc_backend.rounds.propose import propose_task
-from a2lc_backend.rounds.publish import RoundView, kept_rounds
+from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.report import round_report
 from a2lc_backend.rounds.runner import RoundFailedError, run_round
 from a2lc_backend.rounds.workspace import SOURCES
 from a2lc_backend.settings import ProjectSettings
-from a2lc_backend.store import Ledger, Phase, Project, Round, TaskState
+from a2lc_backend.store import Phase, Project, TaskState
 from tests.world_run import BUDGET, Run, Work, phases_with
 
 pytestmark = pytest.mark.usefixtures("short_training")
@@ -232,16 +232,6 @@ class Crowd(OraclePlatform):
         return self.shown[1].regions[0]
 
 
-def test_versions_of_the_last_finished_rounds_stay(ledger: Ledger) -> None:
-    for number, status in enumerate(("done", "done", "done", "failed")):
-        ledger.save_round(Round(1, number, status, version=f"a2lc-r{number}-0"))  # type: ignore[arg-type]
-    record = Round(1, 4, "running", version="a2lc-r4-0")
-    ledger.save_round(record)
-    nothing: Any = None
-    context = Context(record, ProjectSettings(keep_versions=2), ledger, nothing, nothing, nothing, nothing)
-    assert kept_rounds(context) == {1, 2, 4}
-
-
 def test_people_who_disagree_are_asked_again_first(run: Run) -> None:
     run.platform = crowd = Crowd(run.world)
     run.round()
@@ -257,6 +247,58 @@ def test_people_who_disagree_are_asked_again_first(run: Run) -> None:
     assert asked not in {query.region_id for query in run.ledger.queries(1, 2) if query.task_id == 1}
     shown = next(region for region in crowd.shown[1].regions if region.id == asked)
     assert (shown.label, shown.source) == (names[0], "human")
+
+
+def test_an_answer_to_what_a_cancelled_round_had_shown_is_read(run: Run) -> None:
+    run.platform = crowd = Crowd(run.world)
+    run.round()
+    region = crowd.first
+    other = next(name for name in run.world.classes if name != region.label)
+    cancelled = run.begin()
+    run.ledger.change_status(1, 1, ["running"], "cancelling")
+    assert run_round(cancelled, "test").status == "cancelled"
+    crowd.say(replace(said(1, 1, 5, replace(region, label=other)), shown_round=1))
+    assert run.round().summary["answered"] == 1
+    assert next(item for item in crowd.shown[1].regions if item.id == region.id).label == other
+
+
+def test_a_budget_that_is_changed_while_a_round_waits_holds(run: Run) -> None:
+    context = run.begin()
+    run.ledger.change_status(1, 0, ["running"], "failed", "Label Studio was away")
+    assert run.ledger.begin_round(1, 7).budget == 7
+    run_round(context, "test")
+    assert len(run.ledger.queries(1, 0)) == 7
+
+
+class Refusing(OraclePlatform):
+    """Refuses the prediction of a task once, and ends the round."""
+
+    refused = 3
+    written: frozenset[int] = frozenset()
+
+    def write(self, version, targets, predict, progress):  # type: ignore[no-untyped-def]
+        self.written |= {target.task_id for target in targets}
+        if not any(target.task_id == self.refused for target in targets):
+            return []
+        return [TaskProblem(self.refused, "refused")]
+
+    def show(self, version, targets):  # type: ignore[no-untyped-def]
+        self.shown_tasks = {target.task_id for target in targets}
+        if self.refused:
+            self.refused = 0
+            raise PlatformError("Label Studio is away")
+        return super().show(version, targets)
+
+
+def test_a_task_that_was_refused_is_tried_again_with_the_round(run: Run) -> None:
+    run.platform = refusing = Refusing(run.world)
+    with pytest.raises(RoundFailedError, match="publish: Label Studio is away"):
+        run.round()
+    assert 3 not in refusing.shown_tasks
+    assert run.problems(0) == ["refused"]
+    assert run.round().number == 0
+    assert 3 in refusing.shown_tasks
+    assert run.problems(0) == []
 
 
 def test_a_deleted_annotation_takes_its_corrections_back(run: Run) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from a2lc_backend.rounds.heartbeat import is_gone, own_name, take_lock
+from a2lc_backend.rounds import heartbeat
+from a2lc_backend.rounds.heartbeat import RoundBusyError, held_lock, is_gone, own_name, take_lock
 from a2lc_backend.store import (
     ArtifactError,
     Artifacts,
@@ -23,12 +24,15 @@ from a2lc_backend.store import (
     Problem,
     Project,
     Query,
+    Round,
     SeenAnnotation,
     TaskState,
     Worker,
+    open_round,
 )
 from a2lc_backend.store.tables import metadata
 from benchmarks.scale import count_statements
+from tests.conftest import wait_until
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
 
@@ -164,6 +168,33 @@ def test_an_unfinished_round_is_taken_up_before_a_new_one_begins(ledger: Ledger)
     assert (last.number, last.budget, last.error) == (0, 60, ""), "the budget asked for last holds"
 
 
+def test_who_begins_a_round_in_the_same_instant_begins_the_same(ledger: Ledger) -> None:
+    projects, together = range(20), threading.Barrier(4)
+
+    def begin_all(_: int) -> list[int]:
+        numbers = []
+        for project_id in projects:
+            together.wait()
+            numbers.append(ledger.begin_round(project_id, 5).number)
+        return numbers
+
+    with ThreadPoolExecutor(4) as pool:
+        begun = list(pool.map(begin_all, range(4)))
+    assert begun == [[0] * len(projects)] * 4
+    assert all(len(ledger.rounds(project_id)) == 1 for project_id in projects)
+
+
+def test_a_round_that_is_published_again_stays_the_finished_and_is_the_open_one(ledger: Ledger) -> None:
+    shown = Round(1, 1, "running", version="a2lc-r1-b", summary={"tasks": 3.0})  # after `undo`
+    for record in (Round(1, 0, "done"), shown, Round(1, 2, "cancelled")):
+        ledger.save_round(record)
+    assert [record.number for record in ledger.finished(1)] == [0, 1]
+    assert ledger.last_done(1) == shown
+    assert open_round(ledger.rounds(1)) == shown
+    assert ledger.change_status(1, 1, ["running"], "done")
+    assert open_round(ledger.rounds(1)).number == 2, "nothing is open: the last one"
+
+
 def test_an_annotation_replaces_all_it_said_before(ledger: Ledger) -> None:
     seen = SeenAnnotation(11, 7, "t1")
     ledger.save_annotation(3, seen, [correction(11, "a"), correction(11, "b")])
@@ -216,6 +247,27 @@ def test_one_owner_holds_a_projects_lock(ledger: Ledger) -> None:
     assert ledger.take_lock(3, "two", stale_after=-1), "a lock that is not renewed goes stale"
     ledger.release_lock(3, "two")
     assert ledger.take_lock(3, "one", stale_after=60)
+
+
+def test_a_lock_is_kept_while_nothing_is_heard_of_the_work(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_RENEWAL_SECONDS", 0.05)
+    with held_lock(ledger, 3, "one") as check:
+        with pytest.raises(RoundBusyError, match="project 3"), held_lock(ledger, 3, "two"):
+            pass
+        time.sleep(0.5)
+        assert not ledger.take_lock(3, "two", stale_after=0.4), "it is renewed by a thread"
+        check()
+        assert ledger.take_lock(3, "two", stale_after=-1)
+
+        def lost() -> bool:
+            try:
+                check()
+            except RoundBusyError:
+                return True
+            return False
+
+        wait_until(lost)
+    assert ledger.lock_owner(3) == "two", "another's lock is left alone"
 
 
 def test_threads_take_one_lock_among_them(ledger: Ledger) -> None:

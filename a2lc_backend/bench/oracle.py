@@ -172,7 +172,7 @@ class OraclePlatform:
         """Nothing is ever doubled."""
         return 0
 
-    def prune(self, keep: Collection[int]) -> None:
+    def prune(self, keep: int) -> None:
         """Nothing is kept but answers."""
 
     def drop(self, version: str, instead: str) -> None:

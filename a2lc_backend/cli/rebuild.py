@@ -80,7 +80,7 @@ def _told(rebuilt: Rebuilt, project: int) -> str:
         f"rebuilt round {rebuilt.number} ({rebuilt.version}): {rebuilt.images} images with {rebuilt.masks} masks{new}, "
         f"{rebuilt.human} human labels, {rebuilt.corrections} decisions of people, {rebuilt.queries} queued masks\n"
         "lost: the reports of earlier rounds, what audits have found (the corrector starts as if it had never been "
-        "audited), approvals\n"
+        "audited), approvals, which corrections were taken back by `a2lc rounds undo` (they may be proposed again)\n"
         f"go on with: a2lc rounds next --project {project}  (it first ends round {rebuilt.number}: the segmenter is "
         "trained again, nothing is published; run it once more for the next round)"
     )

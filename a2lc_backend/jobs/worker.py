@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
+import math
+import os
 import signal
 import threading
 import time
@@ -35,8 +38,15 @@ _CONTEXTS = 2
 """Rounds whose models a worker keeps; more would only fill its memory."""
 
 _FORGET_SECONDS = 86_400.0
+_GRACE_SECONDS = 30.0
+"""A shard that does not end at its time limit hangs where Python cannot interrupt it; its worker ends so much later."""
+
+_HUNG = 70
 
 log = structlog.get_logger()
+
+
+_TOO_LONG = "a shard took longer than A2LC_JOB_SECONDS; set it higher, then start the round again"
 
 
 class TimeLimitError(PlatformError):
@@ -55,14 +65,36 @@ class Workshop:
         self.service = service
         self.name = own_name()
         self.stopping = threading.Event()
+        self._latest_end = math.inf
         self._queues = tuple(queues)
         self._started = time.time()
         self._doing = ""
         self._contexts: OrderedDict[tuple[int, int, float], Context] = OrderedDict()
 
     def beat(self) -> None:
-        """Say in the ledger that this worker lives."""
+        """Say in the ledger that this worker lives; end it if it hangs."""
+        if time.monotonic() > self._latest_end:
+            self._end_hung()
         self.service.ledger.beat_worker(Worker(self.name, self._queues, self._started, time.time(), self._doing))
+
+    def limit(self, seconds: float) -> None:
+        """Let the next shard take so long at most."""
+        self._latest_end = time.monotonic() + seconds + _GRACE_SECONDS
+
+    def free(self) -> None:
+        """Nothing is being worked on."""
+        self._latest_end = math.inf
+
+    def _end_hung(self) -> None:
+        log.error("the shard hangs; the worker ends", worker=self.name, doing=self._doing)
+        faulthandler.dump_traceback()
+        try:
+            for shard in self.service.ledger.open_shards():
+                if shard.owner == self.name:
+                    self.service.ledger.end_shard(shard, f"worker {self.name} hung: {_TOO_LONG}")
+            self.service.ledger.end_worker(self.name)
+        finally:
+            os._exit(_HUNG)
 
     def work(self, project_id: int, number: int, phase: str, index: int) -> None:
         """Do a shard, unless it is another's or its round does not go on."""
@@ -110,9 +142,7 @@ def work(project_id: int, number: int, phase: str, index: int) -> None:
 
 class _TimeLimit(UnixSignalDeathPenalty):
     def handle_death_penalty(self, signum: int, frame: FrameType | None) -> None:
-        raise TimeLimitError(
-            f"a shard took longer than {self._timeout} s; set A2LC_JOB_SECONDS higher, then start the round again"
-        )
+        raise TimeLimitError(f"{_TOO_LONG} ({self._timeout} s)")
 
 
 class _ShardWorker(SimpleWorker):
@@ -124,9 +154,11 @@ class _ShardWorker(SimpleWorker):
 
     def execute_job(self, job: Any, queue: Any) -> None:
         self._busy = True
+        self.workshop.limit(job.timeout)
         try:
             super().execute_job(job, queue)
         finally:
+            self.workshop.free()
             self._busy = False
 
     def check_for_suspension(self, burst: bool) -> None:

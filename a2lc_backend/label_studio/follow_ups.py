@@ -104,6 +104,22 @@ def prepare_targets(
     return targets, problems
 
 
+def remove_bare_repeats(client: LabelStudio, project_id: int) -> None:
+    """Delete second tasks that show nothing and that nobody has used: they were made for a round that was given up.
+
+    Args:
+        client: of the SDK.
+        project_id: of the project.
+
+    Raises:
+        ApiError: if Label Studio refuses.
+        httpx.HTTPError: if it does not answer.
+    """
+    found = _look(client, project_id)
+    for repeats in found.repeats.values():
+        _delete_bare(client, found, [task_id for task_id in repeats if task_id not in found.used])
+
+
 def _look(client: LabelStudio, project_id: int) -> _Tasks:
     include = "id,data,total_annotations,cancelled_annotations,total_predictions"
     tasks = every(lambda: client.tasks.list(project=project_id, include=include, resolve_uri=False, page_size=500))
@@ -121,10 +137,14 @@ def _remove_doubles(client: LabelStudio, found: _Tasks) -> None:
     """Delete repeats that were made twice: nothing was written to them, so nobody was ever led to them."""
     for repeats in found.repeats.values():
         unused = [task_id for task_id in repeats if task_id not in found.used]
-        for double in unused[1:]:
-            if double not in found.bare:
-                continue
-            with unless_gone():
-                now = client.tasks.get(id=str(double))
-                if not (now.drafts or now.total_annotations or now.total_predictions):
-                    client.tasks.delete(id=str(double))
+        _delete_bare(client, found, unused[1:])
+
+
+def _delete_bare(client: LabelStudio, found: _Tasks, task_ids: Sequence[int]) -> None:
+    for task_id in task_ids:
+        if task_id not in found.bare:
+            continue
+        with unless_gone():
+            now = client.tasks.get(id=str(task_id))
+            if not (now.drafts or now.total_annotations or now.total_predictions):
+                client.tasks.delete(id=str(task_id))

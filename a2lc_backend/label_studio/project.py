@@ -304,8 +304,8 @@ class LabelStudioProject:
         """Remove second predictions of a version."""
         return self._publisher.tidy(version)
 
-    def prune(self, keep: Collection[int]) -> None:
-        """Delete the versions of this program's rounds that are neither kept nor shown."""
+    def prune(self, keep: int) -> None:
+        """Delete the versions of all rounds but the newest, some before it, and the one shown."""
         self._publisher.prune(keep)
 
     def drop(self, version: str, instead: str) -> None:

@@ -24,7 +24,7 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from a2lc_backend.label_studio.client import LabelStudioError, every, explained, status_of, unless_gone
-from a2lc_backend.label_studio.follow_ups import FOLLOWS, prepare_targets
+from a2lc_backend.label_studio.follow_ups import FOLLOWS, prepare_targets, remove_bare_repeats
 from a2lc_backend.label_studio.patience import Patience, passes
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.platform import Prediction, Target, TaskProblem
@@ -111,13 +111,14 @@ class Publisher:
         with explained(self._url, f"looking for doubles of {version} in project {self._id}"):
             return self._remove_doubles(version)
 
-    def prune(self, keep: Collection[int]) -> None:
+    def prune(self, keep: int) -> None:
         """See `Platform.prune`."""
         with explained(self._url, f"deleting old versions of project {self._id}"):
             shown = self._shown()
-            for version in self.counts():
-                match = VERSION.match(version)
-                if match and int(match[1]) not in keep and version != shown:
+            rounds = {version: int(match[1]) for version in self.counts() if (match := VERSION.match(version))}
+            kept = sorted(set(rounds.values()))[-(keep + 1) :]
+            for version, number in rounds.items():
+                if number not in kept and version != shown:
                     self._delete_version(version)
                     self._show_again(shown)
 
@@ -130,6 +131,7 @@ class Publisher:
                 self._client.projects.update(id=self._id, model_version=shown)
             self._delete_version(version)
             self._show_again(shown)
+            remove_bare_repeats(self._client, self._id)
 
     def queue_link(self) -> str:
         """Deep link into labelling the queue; empty if there is no queue yet."""

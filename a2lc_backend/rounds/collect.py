@@ -27,13 +27,24 @@ class _News:
         return bool(self.gone or self.tasks or self.forgotten or self.changed)
 
 
-def has_news(context: Context) -> bool:
-    """Whether `collect` would find tasks or annotations that are new, changed or gone."""
-    return _news(context).any
-
-
 def collect(context: Context, _items: Items, progress: Progress) -> None:
-    """Take over tasks and human corrections from the platform: all that changed since the last look."""
+    """The phase; see `take_over`."""
+    take_over(context, progress)
+
+
+def take_over(context: Context, progress: Progress) -> bool:
+    """Take over tasks and human corrections from the platform: all that changed since the last look.
+
+    Args:
+        context: of the round that the corrections count in.
+        progress: told of annotations.
+
+    Returns:
+        Whether tasks or annotations were new, changed or gone.
+
+    Raises:
+        PlatformError: if the platform cannot be used, or its classes are others than before.
+    """
     ledger, project_id = context.ledger, context.project_id
     _take_over_project(context)
     last = ledger.last_done(project_id)
@@ -51,6 +62,7 @@ def collect(context: Context, _items: Items, progress: Progress) -> None:
         progress(done, len(news.changed))
         reader.collect(stamp, known.get(stamp.task_id))
     progress(len(news.changed), len(news.changed))
+    return news.any
 
 
 def _news(context: Context) -> _News:

@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,7 @@ import structlog
 from a2lc_backend.store import Ledger
 
 _LOCK_SECONDS = 30.0
+_RENEWAL_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -104,3 +106,34 @@ class Heartbeat:
                 log.warning("a claim could not be renewed; it is tried again", error=str(error))
             if self._reason is not None:
                 return
+
+
+@contextmanager
+def held_lock(ledger: Ledger, project_id: int, owner: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a project while something short is done to it outside a round.
+
+    Args:
+        ledger: keeps the lock.
+        project_id: of the project.
+        owner: of the lock.
+
+    Yields:
+        A check to call now and then; it raises RoundBusyError once another process has taken the lock over.
+
+    Raises:
+        RoundBusyError: if another process has the project.
+    """
+
+    def renew() -> Exception | None:
+        if take_lock(ledger, project_id, owner):
+            return None
+        return RoundBusyError(f"a round of project {project_id} is being run by another process; wait for its end")
+
+    busy = renew()
+    if busy is not None:
+        raise busy
+    try:
+        with Heartbeat(renew, _RENEWAL_SECONDS) as heart:
+            yield heart.check
+    finally:
+        ledger.release_lock(project_id, owner)

@@ -205,8 +205,8 @@ class Platform(Protocol):
         """
         ...
 
-    def prune(self, keep: Collection[int]) -> None:
-        """Delete the predictions of every round of this program's that is not in `keep`, but for the version shown.
+    def prune(self, keep: int) -> None:
+        """Delete the predictions of all rounds but the newest and `keep` before it that are held, and the one shown.
 
         Of a round that is kept, versions that were undone stay too: people may have them open.
         """

@@ -166,7 +166,7 @@ def finish_publish(context: Context) -> None:
     items = [Target(*item) for item in ledger.shard_items(project_id, number, "publish")]
     targets = [target for target in items if target.task_id not in refused]
     _note(context, context.platform.show(context.current().version, targets))
-    context.platform.prune(kept_rounds(context))
+    context.platform.prune(context.settings.keep_versions)
 
 
 def _view(context: Context) -> RoundView:
@@ -180,9 +180,3 @@ def _view(context: Context) -> RoundView:
 def _note(context: Context, problems: Sequence[TaskProblem]) -> None:
     for problem in problems:
         context.note("publish", problem.task_id, problem.message)
-
-
-def kept_rounds(context: Context) -> set[int]:
-    """Rounds whose versions stay on the platform: this one and those finished last."""
-    done = [record.number for record in context.ledger.rounds(context.project_id) if record.status == "done"]
-    return {context.number, *done[-context.settings.keep_versions :]}

@@ -111,12 +111,21 @@ class Ledger(TrustTables, JobTables, WholeProject):
     def begin_round(self, project_id: int, budget: int) -> Round:
         """The round that is unfinished, or a new one after the last.
 
-        One that failed or was paused is taken up again where it stopped.
+        One that failed or was paused is taken up again where it stopped; of processes that begin one in the same
+        instant, each is given the same.
 
         Args:
             project_id: of the project.
             budget: masks to queue; 0 leaves it to the project's settings.
         """
+        try:
+            found = self._begin_round(project_id, budget)
+        except IntegrityError:
+            found = self._begin_round(project_id, budget)
+        self.retry_shards(project_id, found.number)
+        return found
+
+    def _begin_round(self, project_id: int, budget: int) -> Round:
         with self._engine.begin() as db:
             table = tables.rounds
             rows = db.execute(
@@ -138,7 +147,6 @@ class Ledger(TrustTables, JobTables, WholeProject):
                 }  # fmt: skip
                 db.execute(insert(table).values(**row))
             found = db.execute(select(table).where(table.c.project_id == project_id, table.c.number == number)).one()
-        self.retry_shards(project_id, number)
         return _round(found)
 
     def change_status(
