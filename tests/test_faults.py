@@ -293,7 +293,7 @@ def test_pruning_leaves_what_is_shown_and_what_is_not_ours(team: Team) -> None:
     assert held() == {"our-net", first, second, third}
     project.prune(0)
     assert held() == {"our-net", first, third}
-    client.projects.update(id=team.project_id, model_version=second)
+    client.projects.update(id=team.project_id, model_version=third)
     project.drop(third, first)
     assert held() == {"our-net", first}
     assert client.projects.get(id=team.project_id).model_version == first
@@ -320,9 +320,10 @@ def test_a_round_that_is_given_up_leaves_no_second_tasks(team: Team) -> None:
     made = second_tasks()
     assert len(made) == 2
     kept = min(made)  # somebody has begun to draw there
-    client._client_wrapper.httpx_client.request(
-        f"api/tasks/{kept}/drafts/", method="POST", json={"result": [], "lead_time": 1.0, "task": kept}
+    draft = client._client_wrapper.httpx_client.request(
+        f"api/tasks/{kept}/drafts", method="POST", json={"result": [], "lead_time": 1.0}
     )
+    assert draft.status_code == 201, draft.text
     project.drop(version, team.versions[-1])
     assert second_tasks() == {kept: made[kept]}
     assert {item["model_version"] for item in team.all_predictions()} == {team.versions[-1]}
