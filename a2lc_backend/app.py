@@ -44,6 +44,14 @@ class PredictRequest(_Lenient):
     tasks: list[dict[str, Any]]
     project: str | None = None
     label_config: str = ""
+    params: dict[str, Any] | None = None
+
+    @property
+    def prompts(self) -> list[Any]:
+        """What smart tools point at; empty where a whole prediction is wanted."""
+        context = (self.params or {}).get("context")
+        result = context.get("result") if isinstance(context, dict) else None
+        return result if isinstance(result, list) else []
 
 
 class NextRound(BaseModel):
@@ -120,6 +128,8 @@ def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) 
             except LabelConfigError as error:
                 raise HTTPException(422, str(error)) from error
             requests = [_task_request(task, config) for task in request.tasks]
+            if request.prompts:
+                return {"results": [service.suggest(project_id, item, config, request.prompts) for item in requests]}
             return {"results": service.predict(project_id, requests, config, service.settings.predict_deadline)}
 
     @app.post("/webhook", tags=["Label Studio"])

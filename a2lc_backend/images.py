@@ -104,7 +104,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         raise ImageError(
             f"the image is too large: {width} x {height} pixels, {max_pixels} are the most; "
-            "scale it down or cut it into tiles"
+            "scale it down or cut it into tiles, or set A2LC_MAX_PIXELS higher and A2LC_TILE_PIXELS"
         )
     return image
 

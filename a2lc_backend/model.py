@@ -40,6 +40,9 @@ class A2LCBackend(ml.LabelStudioMLBase):  # type: ignore[misc]
             TaskRequest(int(task["data"].get(FOLLOWS, task["id"])), str(task["data"].get(config.image_key, "")))
             for task in tasks
         ]
+        prompts = context.get("result") if isinstance(context, dict) else None
+        if prompts:
+            return [service.suggest(project_id, request, config, prompts) for request in requests]
         return service.predict(project_id, requests, config, service.settings.predict_deadline)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

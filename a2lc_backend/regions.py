@@ -58,8 +58,8 @@ class Label:
         background: colour as the config writes it; None where it leaves the choice to Label Studio.
         hotkey: key that picks the label; None where Label Studio chooses it.
         hint: what Label Studio shows when the mouse rests on the label.
-        prompts: phrases that describe the class to a model that takes text: the attribute `prompt`, split at commas and
-            semicolons, else the text. Never empty.
+        prompts: phrases that describe the class to a model that takes text: the attribute `prompt`, else the hint, else
+            the alias, else the text; split at commas, semicolons and full stops. Never empty.
     """
 
     name: str
@@ -160,14 +160,15 @@ def _parse_label(tag: ElementTree.Element, what: str) -> Label:
     name = tag.get("alias") or text
     if not name:
         raise LabelConfigError(f"{what} has a label without value; give it one")
-    prompts = tuple(phrase.strip() for phrase in re.split("[,;]", tag.get("prompt", "")) if phrase.strip())
+    described = (tag.get("prompt"), tag.get("hint"), tag.get("alias"), text, name)
+    phrases = ([phrase.strip() for phrase in re.split("[,;.]", words or "") if phrase.strip()] for words in described)
     return Label(
         name=name,
         text=text or name,
         background=tag.get("background"),
         hotkey=tag.get("hotkey"),
         hint=tag.get("hint", ""),
-        prompts=prompts or (text or name,),
+        prompts=tuple(next(filter(None, phrases), [name])),
     )
 
 

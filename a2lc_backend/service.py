@@ -13,14 +13,17 @@ from typing import Any
 import structlog
 from label_studio_sdk.client import LabelStudio
 
+from a2lc_backend.clicks import suggest
+from a2lc_backend.foundation import FoundationError
 from a2lc_backend.label_studio import LabelStudioProject, LabelStudioUnreachableError, close_client, open_client
 from a2lc_backend.masks import IGNORE, Region
+from a2lc_backend.perception import Perception
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.collect import take_over
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.heartbeat import RoundBusyError, held_lock, own_name, take_lock
-from a2lc_backend.rounds.platform import PlatformError, Prediction, TaskError
+from a2lc_backend.rounds.platform import PlatformError, Prediction, Task, TaskError
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.rebuild import Rebuilt, make_room, rebuild
@@ -78,6 +81,7 @@ class Service:
         self.ledger = Ledger(settings.ledger_url)
         self.artifacts = Artifacts(settings.artifact_url)
         self.owner = own_name()
+        self.perception = Perception(settings, self.artifacts, self.ledger)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="a2lc-predict")
         self._asked: dict[tuple[int, int], Future[None]] = {}
         self._waiting = threading.BoundedSemaphore(_WAITING)
@@ -220,19 +224,27 @@ class Service:
             self.ledger,
             Workspace(self.artifacts, record.project_id),
             platform,
-            make_proposals(settings.proposals, world=self.settings.world, superpixels=settings.superpixels),
+            make_proposals(
+                settings.proposals, world=self.settings.world, superpixels=settings.superpixels,
+                foundation=self.perception.foundation(settings.proposals), box_threshold=settings.box_threshold,
+                background=settings.background, tile_pixels=self.settings.tile_pixels,
+            ),
             lambda classes: self._segmenter(settings, classes),
-        )
+            self.perception.appearance(settings),
+        )  # fmt: skip
 
     def _segmenter(self, settings: ProjectSettings, classes: int) -> Segmenter:
-        from a2lc_backend.segmenter import make_segmenter  # noqa: PLC0415 - torch is loaded when a round needs it
+        from a2lc_backend.segmenter import Training, make_segmenter  # noqa: PLC0415 - torch is loaded when a round needs it
 
         name = settings.segmenter
         if name == "auto":
             name = "head" if self.settings.backbone else "unet"
         return make_segmenter(
-            name, classes=classes, device=self.settings.device, backbone=self.settings.backbone, seed=settings.seed
-        )
+            name, classes=classes, device=self.settings.device, backbone=self.settings.backbone, seed=settings.seed,
+            training=Training(
+                settings.encoder, settings.iterations, settings.crop, settings.batch, settings.learning_rate
+            ),
+        )  # fmt: skip
 
     def rebuild(self, project_id: int, replace_store: bool, progress: Progress) -> Rebuilt:
         """Make the store of a project anew from what Label Studio holds; see `rounds.rebuild`.
@@ -305,6 +317,34 @@ class Service:
         """
         end = monotonic() + deadline
         return [self._answer(project_id, request, config, max(end - monotonic(), 0.0)) for request in requests]
+
+    def suggest(
+        self, project_id: int, request: TaskRequest, config: LabelConfig, items: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Answer a smart tool of Label Studio: the region that a click, a box or a stroke points at.
+
+        What cannot be answered is logged, and answered without a region: Label Studio shows no message of a backend's.
+
+        Args:
+            project_id: of the project.
+            request: the task on the screen.
+            config: the project's label config, as Label Studio sends it with the request.
+            items: what the smart tools sent.
+        """
+        nothing: dict[str, Any] = {"result": [], "score": 0.0, "model_version": self.version(project_id)}
+        try:
+            context, _ = self._predictor(project_id)
+            model = self.perception.clicked(context.settings)
+            if model is None:
+                return nothing
+            key = context.workspace.image_key(request.task_id, request.image)
+            seen = self.perception.embedding(
+                model, key, lambda: context.platform.image(Task(request.task_id, request.image))
+            )
+            return suggest(model, seen, config, items)
+        except (PlatformError, TaskError, ArtifactError, FoundationError, ValueError) as error:
+            log.warning("a smart tool is not answered", project=project_id, task=request.task_id, error=str(error))
+            return nothing
 
     def _answer(self, project_id: int, request: TaskRequest, config: LabelConfig, seconds: float) -> dict[str, Any]:
         empty: dict[str, Any] = {"result": [], "score": 0.0, "model_version": self.version(project_id)}

@@ -25,9 +25,19 @@ class ProjectSettings(BaseModel):
     Attributes:
         budget: masks queued a round.
         proposals: where masks come from; `auto` takes regions already in Label Studio, else the world folder if one is
-            set, else superpixels.
+            set, else superpixels. `grounded-sam` and `sam2` look for what the labels' words name, `sam-everything` and
+            `sam2-everything` for whatever looks like a thing.
         superpixels: masks an image that `superpixels` aims at.
-        segmenter: θ; `auto` is `head` where a backbone is set, else `unet`.
+        box_threshold: least score of a box that `grounded-sam` and `sam2` make a mask of.
+        background: class of the pixels that no mask covers; they stay without label if empty.
+        appearance: which foundation model tells the corrector how masks look, beside colour and shape: `auto` the one
+            that made the masks, if any did; `looks` none.
+        segmenter: θ; `auto` is `head` where a backbone is set, else `unet`; `deeplabv3plus` is the paper's, for a GPU.
+        encoder: network of torchvision under `deeplabv3plus`.
+        iterations: steps that `deeplabv3plus` trains; with crop, batch and learning rate as in the paper on Cityscapes.
+        crop: side of its training crops in pixels.
+        batch: its crops a step.
+        learning_rate: of its decoder at the first step.
         corrector: ψ.
         ranking: `doubt` heeds θ and the corrector's own doubt (docs/method.md), `abc` is the paper's, `cil` the same
             without class weights.
@@ -48,9 +58,21 @@ class ProjectSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     budget: int = Field(default=200, ge=1, le=10_000_000)
-    proposals: Literal["auto", "existing", "world", "superpixels"] = "auto"
+    proposals: Literal[
+        "auto", "existing", "world", "superpixels", "grounded-sam", "sam2", "sam-everything", "sam2-everything"
+    ] = "auto"
     superpixels: int = Field(default=40, ge=2, le=1000)
-    segmenter: Literal["auto", "head", "unet"] = "auto"
+    box_threshold: float = Field(default=0.2, gt=0, lt=1)
+    background: str = ""
+    appearance: Literal["auto", "looks", "sam", "sam2", "dinov2"] = "auto"
+    segmenter: Literal["auto", "head", "unet", "deeplabv3plus"] = "auto"
+    encoder: Literal[
+        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"
+    ] = "resnet101"
+    iterations: int = Field(default=30_000, ge=1, le=10_000_000)
+    crop: int = Field(default=768, ge=32, le=2048)
+    batch: int = Field(default=8, ge=1, le=1024)
+    learning_rate: float = Field(default=0.05, gt=0, le=10)
     corrector: Literal["boosted", "paper", "none"] = "boosted"
     ranking: Literal["doubt", "abc", "cil"] = "doubt"
     explore: float = Field(default=0.15, ge=0, le=1)
@@ -87,10 +109,21 @@ class Settings(BaseSettings):
         redis_url: address of the Redis that carries jobs to `a2lc worker`; rounds run on a thread if not set.
         job_seconds: longest time a worker may take for one shard of a phase.
         predict_deadline: seconds `/predict` may compute for a task it does not know.
-        max_pixels: larger images are refused.
+        max_pixels: larger images are refused; Pillow refuses those of more than 178 million pixels anyway.
+        tile_pixels: larger images are cut into tiles of fewer pixels to get their masks; 0 for never.
+        weights_dir: folder of the weights of foundation models; `weights` in `data_dir` if not set.
+        accept_licences: weights whose own licence a person has read and accepted, parted by commas.
+        sam: weights of SAM, see `a2lc weights list`.
+        sam2: weights of SAM 2.
+        detector: weights of the model of boxes by text.
+        dinov2: weights of DINOv2.
+        clicks: weights that answer smart tools in Label Studio; `auto`: those that made the project's masks, else
+            those of SAM, else of SAM 2, if they are there; `off`.
+        embeddings_memory: MB of image embeddings that a process keeps in memory.
+        embeddings_disk: GB of image embeddings that are kept as artifacts.
         world: world folder whose masks and first labels the `world` proposals read.
         backbone: frozen feature extractor of the `head` segmenter: a `torch.export` file (.pt2), or a state dict of a
-            torchvision ResNet.
+            torchvision ResNet; or such a state dict that the encoder of `deeplabv3plus` starts from.
         device: `cuda` or `cpu`; what is there if not set.
         log_level: of the structured log.
     """
@@ -112,7 +145,17 @@ class Settings(BaseSettings):
     redis_url: SecretStr = SecretStr("")
     job_seconds: int = Field(default=6 * 3600, ge=1)
     predict_deadline: float = Field(default=60.0, gt=0, le=95)
-    max_pixels: int = Field(default=100_000_000, gt=0)
+    max_pixels: int = Field(default=64_000_000, gt=0)
+    tile_pixels: int = Field(default=0, ge=0)
+    weights_dir: Path | None = None
+    accept_licences: str = ""
+    sam: str = "sam-vit-b"
+    sam2: str = "sam2.1-hiera-small"
+    detector: str = "grounding-dino-tiny"
+    dinov2: str = "dinov2-small"
+    clicks: str = "auto"
+    embeddings_memory: int = Field(default=512, ge=0)
+    embeddings_disk: float = Field(default=20.0, ge=0)
     world: Path | None = None
     backbone: Path | None = None
     device: str | None = None
@@ -121,7 +164,15 @@ class Settings(BaseSettings):
     budget: int = ProjectSettings().budget
     proposals: str = ProjectSettings().proposals
     superpixels: int = ProjectSettings().superpixels
+    box_threshold: float = ProjectSettings().box_threshold
+    background: str = ProjectSettings().background
+    appearance: str = ProjectSettings().appearance
     segmenter: str = ProjectSettings().segmenter
+    encoder: str = ProjectSettings().encoder
+    iterations: int = ProjectSettings().iterations
+    crop: int = ProjectSettings().crop
+    batch: int = ProjectSettings().batch
+    learning_rate: float = ProjectSettings().learning_rate
     corrector: str = ProjectSettings().corrector
     ranking: str = ProjectSettings().ranking
     explore: float = ProjectSettings().explore
@@ -143,6 +194,16 @@ class Settings(BaseSettings):
     def artifact_url(self) -> str:
         """Address of the artifacts."""
         return self.artifacts_url or f"file://{self.data_dir.absolute() / 'artifacts'}"
+
+    @property
+    def weights_folder(self) -> Path:
+        """Folder of the weights of foundation models."""
+        return self.weights_dir or self.data_dir / "weights"
+
+    @property
+    def accepted_licences(self) -> tuple[str, ...]:
+        """Names of weights whose own licence was accepted."""
+        return tuple(name.strip() for name in self.accept_licences.split(",") if name.strip())
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from a2lc_backend.bench.oracle import OraclePlatform
 from a2lc_backend.masks import IGNORE, MaskSet, Region
 from a2lc_backend.proposals import Picture
 from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, Prediction, Target, TaskProblem
-from a2lc_backend.segmenter import Prepared, Progress, Samples
+from a2lc_backend.segmenter import Checkpoint, Prepared, Progress, Samples
 
 CLASSES = 19
 SIDE = 128
@@ -142,7 +142,7 @@ class RecordedSegmenter:
         """See `Segmenter.prepare`."""
         return self._drawn.recorded(image)
 
-    def fit(self, samples: Samples, progress: Progress | None = None) -> None:
+    def fit(self, samples: Samples, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> None:
         """See `Segmenter.fit`."""
         counts = np.zeros(IGNORE + 1, np.int64)
         for _, labels in samples():

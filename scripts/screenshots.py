@@ -48,7 +48,7 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             page = browser.new_page(viewport={"width": 1500, "height": 860})
-            _log_in(page, studio.url, account)
+            log_in(page, studio.url, account)
             _review_queue(page, loop, options.out / "review-queue.png")
             browser.close()
         loop.close()
@@ -58,7 +58,8 @@ def main() -> None:
     Console().print(f"pictures are in {options.out}")
 
 
-def _log_in(page: Page, url: str, account: Account) -> None:
+def log_in(page: Page, url: str, account: Account) -> None:
+    """Log in to Label Studio in the browser."""
     page.goto(f"{url}/user/login/")
     page.fill("input[name=email]", account.email)
     page.fill("input[name=password]", account.password)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from a2lc_backend.features import FEATURE_NAMES, mask_features
+from a2lc_backend.features import EMBEDDED, FEATURE_NAMES, mask_features, pool_features
 from a2lc_backend.masks import MaskSet
 from tests.conftest import grid_masks
 
@@ -41,3 +41,26 @@ def test_a_mask_without_pixels_has_zeros() -> None:
 def test_sizes_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="height, width"):
         mask_features(np.zeros((5, 5, 3), np.uint8), grid_masks(1, 1))
+
+
+def test_pooled_features_are_the_mean_of_a_masks_pixels() -> None:
+    dense = np.arange(2 * 2 * 4, dtype=np.float16).reshape(2, 2, 4)
+    masks = grid_masks(2, 4)  # each mask lies in one cell
+    assert np.array_equal(pool_features(dense, masks), dense.reshape(2, -1).T.astype(np.float32))
+    whole = MaskSet(np.ones((6, 8), np.uint16), ("a", "empty"), np.zeros(2, np.int64), {})
+    assert pool_features(dense, whole)[0].tolist() == pytest.approx(dense.reshape(2, -1).mean(1).tolist())
+    assert not pool_features(dense, whole)[1].any()
+
+
+def test_what_a_model_sees_is_added_in_a_fixed_projection() -> None:
+    random = np.random.default_rng(3)
+    image, masks = np.full((16, 32, 3), 90, np.uint8), grid_masks(2, 4)
+    dense = random.standard_normal((256, 2, 4)).astype(np.float16)
+    dense[:, 0, 1] = 3 * dense[:, 0, 0]
+    features = mask_features(image, masks, dense)
+    assert features.shape == (8, len(FEATURE_NAMES) + EMBEDDED)
+    assert np.array_equal(features[:, : len(FEATURE_NAMES)], mask_features(image, masks))
+    seen = features[:, len(FEATURE_NAMES) :]
+    assert seen[0] == pytest.approx(seen[1], abs=1e-3), "the direction counts, not the length"
+    apart = np.linalg.norm(seen[0] - seen[2:], axis=1)
+    assert apart.min() > 0.5 * apart.max() > 1, "distances are kept"

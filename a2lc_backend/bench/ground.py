@@ -21,7 +21,7 @@ from a2lc_backend.rounds.ahead import read_ahead
 from a2lc_backend.rounds.platform import Task
 from a2lc_backend.rounds.propose import picture_key
 from a2lc_backend.rounds.workspace import Workspace
-from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge, make_segmenter
+from a2lc_backend.segmenter import Segmenter, SegmenterError, Training, enlarge, make_segmenter
 from a2lc_backend.settings import ProjectSettings
 from a2lc_backend.store import Artifacts
 
@@ -103,7 +103,12 @@ class Ground:
         """
         name = settings.segmenter if settings.segmenter != "auto" else "unet" if self._backbone is None else "head"
         try:
-            return make_segmenter(name, classes=len(self.data.classes), backbone=self._backbone, seed=settings.seed)
+            return make_segmenter(
+                name, classes=len(self.data.classes), backbone=self._backbone, seed=settings.seed,
+                training=Training(
+                    settings.encoder, settings.iterations, settings.crop, settings.batch, settings.learning_rate
+                ),
+            )  # fmt: skip
         except SegmenterError as error:
             raise BenchError(f"the model cannot be built: {error}") from error
 

@@ -14,12 +14,14 @@ from a2lc_backend.cli.common import ProjectOption, fail, read_settings
 from a2lc_backend.cli.proposals import proposals_app
 from a2lc_backend.cli.rebuild import rebuild_store
 from a2lc_backend.cli.rounds import rounds_app
+from a2lc_backend.cli.weights import weights_app
 
 app = typer.Typer(
     help="Active and automated label correction for Label Studio.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(rounds_app, name="rounds")
 app.add_typer(proposals_app, name="proposals")
+app.add_typer(weights_app, name="weights")
 app.command("rebuild")(rebuild_store)
 
 
@@ -160,14 +162,24 @@ def bench(
 
 
 @app.command()
-def connect(project: ProjectOption) -> None:
+def connect(
+    project: ProjectOption,
+    interactive: Annotated[
+        bool | None,
+        typer.Option(help="Answer smart points, boxes and strokes; by default where weights of SAM are there."),
+    ] = None,
+) -> None:
     """Connect the running backend to a project, as Settings > Model > Connect does."""
     from a2lc_backend.label_studio import LabelStudioError, attach, open_client  # noqa: PLC0415
+    from a2lc_backend.weights import Weights  # noqa: PLC0415
 
     settings = read_settings()
+    if interactive is None:
+        weights = Weights(settings.weights_folder, settings.accepted_licences)
+        interactive = settings.clicks != "off" and (weights.has(settings.sam) or weights.has(settings.sam2))
     try:
         client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        attached = attach(client, settings.label_studio_url, project, settings.own_url)
+        attached = attach(client, settings.label_studio_url, project, settings.own_url, interactive=interactive)
     except LabelStudioError as error:
         fail(str(error))
     typer.echo(f"{'connected' if attached.created else 'was connected already'}: ML backend {attached.backend_id}")

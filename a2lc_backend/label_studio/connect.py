@@ -20,7 +20,12 @@ class Attached:
 
 
 def attach(
-    client: LabelStudio, url: str, project_id: int, backend_url: str, extra_params: dict[str, Any] | None = None
+    client: LabelStudio,
+    url: str,
+    project_id: int,
+    backend_url: str,
+    extra_params: dict[str, Any] | None = None,
+    interactive: bool = False,
 ) -> Attached:
     """Connect the program at `backend_url` to a project, once.
 
@@ -30,6 +35,7 @@ def attach(
         project_id: of the project.
         backend_url: this program as Label Studio reaches it.
         extra_params: settings of the project; see `ProjectSettings`.
+        interactive: the program answers smart tools.
 
     Raises:
         LabelStudioError: if Label Studio refuses the address or cannot reach it.
@@ -42,8 +48,9 @@ def attach(
         with explained(url, f"connecting {backend_url} to project {project_id}"):
             shown = client.projects.get(id=project_id).model_version or ""
             made = client.ml.create(
-                project=project_id, url=backend_url, title="A²LC", is_interactive=False, extra_params=extra_params or {}
-            )
+                project=project_id, url=backend_url, title="A²LC", is_interactive=interactive,
+                extra_params=extra_params or {},
+            )  # fmt: skip
             if shown.startswith("a2lc-"):  # creating a backend makes its title the version that is shown
                 client.projects.update(id=project_id, model_version=shown)
     except LabelStudioError as error:

@@ -95,8 +95,9 @@ class LabelStudioProject:
         return self.config.kind == "polygonlabels"
 
     def project(self) -> ProjectInfo:
-        """Title and classes."""
-        return ProjectInfo(self._project.title or f"project {self._id}", self.config.classes)
+        """Title, classes, and what describes them in words."""
+        prompts = tuple(label.prompts for label in self.config.labels)
+        return ProjectInfo(self._project.title or f"project {self._id}", self.config.classes, prompts)
 
     def is_connected(self, backend_url: str) -> bool:
         """Whether this program is an ML backend of the project."""

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from a2lc_backend.audit import decide, in_strata, stratify
 from a2lc_backend.correction import LabelProposals, MaskTable, make_corrector
-from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
@@ -157,7 +156,8 @@ def _corrector_view(
     count = len(pool.live) if (pool.human != IGNORE).any() else 0
     # Filled image by image: parts that are joined at the end would lie in memory twice.
     indices = np.empty(count, np.int64)
-    features, soft = np.empty((count, len(FEATURE_NAMES)), np.float32), np.zeros((count, classes))
+    width = max((catalog.features.shape[1] for catalog in pool.catalogs), default=0)
+    features, soft = np.zeros((count, width), np.float32), np.zeros((count, classes))
     filled = 0
     for done, (state, catalog, span) in enumerate(pool.spans()):
         progress(done, len(pool.states))
@@ -166,7 +166,8 @@ def _corrector_view(
         places, known = _soft_labels_before(context, previous, state, catalog)
         seen = np.flatnonzero((places >= 0) & (catalog.areas > 0))
         part = slice(filled, filled + len(seen))
-        indices[part], features[part] = span.start + seen, catalog.features[seen]
+        indices[part] = span.start + seen
+        features[part, : catalog.features.shape[1]] = catalog.features[seen]  # 0 where the model was not asked yet
         soft[part, : known.shape[1]] = known[places[seen]]
         filled = part.stop
     progress(len(pool.states), len(pool.states))

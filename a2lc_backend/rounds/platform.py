@@ -31,10 +31,17 @@ class Task:
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """A project's title and class names, in the order of its label config."""
+    """A project's title, and its class names in the order of its label config.
+
+    Attributes:
+        title: of the project.
+        classes: names in id order.
+        prompts: phrases by class that describe it to a model that takes text; none where nothing is said.
+    """
 
     title: str
     classes: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from a2lc_backend.features import mask_features
 from a2lc_backend.masks import split_pieces
 from a2lc_backend.proposals import Picture
 from a2lc_backend.rounds.context import Context, Items, Progress
@@ -126,11 +125,16 @@ def propose_task(
         regions, messages = platform.regions(task, (image.shape[0], image.shape[1]))
         for message in messages:
             context.note("propose", state.task_id, message)
-        masks = context.proposals.propose(Picture(picture_key(state.image), state.task_id, image, regions, classes))
+        masks = context.proposals.propose(
+            Picture(
+                picture_key(state.image), state.task_id, image, regions, classes, _prompts(context, classes),
+                workspace.image_key(state.task_id, state.image),
+            )
+        )  # fmt: skip
         if platform.single_ring:
             masks = split_pieces(masks)
         imported = bool({region.id for region in regions} & set(masks.region_ids))
-        workspace.write_masks(proposed_key, masks, mask_features(image, masks), imported)
+        workspace.write_masks(proposed_key, masks, context.describe(task, image, masks), imported)
     if not workspace.has_input(state.task_id, state.image, segmenter.fingerprint):
         workspace.write_input(state.task_id, state.image, segmenter.fingerprint, segmenter.prepare(image))
     key = _edited_key(context, state, edits)
@@ -140,8 +144,15 @@ def propose_task(
         if platform.single_ring:
             masks = split_pieces(masks)
         imported = workspace.catalog(proposed_key).imported
-        workspace.write_masks(key, masks, mask_features(image, masks), imported)
+        workspace.write_masks(key, masks, context.describe(task, image, masks), imported)
     return key
+
+
+def _prompts(context: Context, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Phrases of each class, in the order of the project as it is known."""
+    info = context.once("project", context.platform.project)
+    said = dict(zip(info.classes, info.prompts, strict=False))
+    return tuple(said.get(name, (name,)) for name in classes)
 
 
 def picture_key(address: str) -> str:

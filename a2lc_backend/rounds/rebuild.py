@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.features import FEATURE_NAMES, mask_features
+from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE, MaskSet
 from a2lc_backend.rounds.context import Context, Progress
 from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, History, PlatformError, Task, TaskError
@@ -201,7 +201,7 @@ def _write_masks(context: Context, task: Task, versions: Sequence[Version]) -> l
             continue
         try:
             image = context.platform.image(task) if image is None else image
-            features = mask_features(image, version.masks)
+            features = context.describe(task, image, version.masks)
         except (TaskError, ValueError) as error:
             # The labels of people outlive the image; θ cannot see it either, so nothing is learned from zeros.
             context.note("rebuild", task.id, f"task {task.id}: {error}; then rebuild again")

@@ -14,7 +14,7 @@ from a2lc_backend.masks import MaskSet, label_map
 from a2lc_backend.rounds.ahead import read_ahead
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.platform import Task, TaskError
-from a2lc_backend.rounds.workspace import Scores
+from a2lc_backend.rounds.workspace import Labels, Scores, digest
 from a2lc_backend.segmenter import Segmenter, SegmenterError, enlarge
 from a2lc_backend.store import ArtifactError, is_sound
 
@@ -37,13 +37,32 @@ def train(context: Context, _items: Items, progress: Progress) -> None:
             if prepared is not None:
                 yield prepared, label_map(masks.mask_ids, labels.labels[labels.span(place)])
 
-    segmenter.fit(samples, progress)
+    segmenter.fit(samples, progress, _Kept(context, labels))
     context.workspace.write_segmenter(context.number, segmenter.state())
+    context.workspace.forget_training(context.number)
 
 
 def sound_segmenter(context: Context) -> bool:
     """Whether θ of this round can be read."""
     return is_sound(lambda: context.workspace.segmenter(context.number))
+
+
+class _Kept:
+    """The checkpoint of a round's training on these very labels."""
+
+    def __init__(self, context: Context, labels: Labels) -> None:
+        self._workspace, self._number = context.workspace, context.number
+        self._name = digest(labels, ())
+
+    def read(self) -> bytes | None:
+        """See `Checkpoint.read`."""
+        with suppress(ArtifactError):  # it is lost: the training begins anew
+            return self._workspace.training(self._number, self._name)
+        return None
+
+    def write(self, state: bytes) -> None:
+        """See `Checkpoint.write`."""
+        self._workspace.write_training(self._number, self._name, state)
 
 
 class _Inputs:

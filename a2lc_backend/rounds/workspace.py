@@ -119,6 +119,10 @@ class Workspace:
         """A task whose image address changes starts anew."""
         return f"{self._root}/tasks/{task_id}-{hashlib.sha256(image.encode()).hexdigest()[:8]}"
 
+    def image_key(self, task_id: int, image: str) -> str:
+        """Names an image among those of all projects, by its task and address."""
+        return f"{self._root}-{task_id}-{hashlib.sha256(image.encode()).hexdigest()[:16]}"
+
     def has_masks(self, key: str) -> bool:
         """Whether masks and their catalog are stored (the catalog is written last)."""
         return self._artifacts.exists(f"{key}.catalog")
@@ -199,6 +203,19 @@ class Workspace:
     def segmenter(self, number: int) -> bytes:
         """θ of a round."""
         return self._artifacts.read(f"{self._root}/rounds/{number}/segmenter")
+
+    def write_training(self, number: int, name: str, state: bytes) -> None:
+        """Store how far a training of a round is; `name` tells what it learns from."""
+        self._artifacts.write(f"{self._root}/rounds/{number}/training/{name}", state)
+
+    def training(self, number: int, name: str) -> bytes | None:
+        """How far a training of a round is, None if it was not begun."""
+        key = f"{self._root}/rounds/{number}/training/{name}"
+        return self._artifacts.read(key) if self._artifacts.exists(key) else None
+
+    def forget_training(self, number: int) -> None:
+        """Delete what was stored of a round's trainings; θ itself stays."""
+        self._artifacts.delete(f"{self._root}/rounds/{number}/training")
 
     def write_scores(self, number: int, task_id: int, scores: Scores) -> None:
         """Store what θ says of an image in a round."""

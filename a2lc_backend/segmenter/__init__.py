@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,44 @@ Progress = Callable[[int, int], None]
 
 class SegmenterError(ValueError):
     """A segmenter cannot be built, trained or restored; the message says why and what mends it."""
+
+
+class Checkpoint(Protocol):
+    """Where a long training keeps how far it is, so that it can be resumed after it was cut off."""
+
+    def read(self) -> bytes | None:
+        """What was written last, None if nothing was or it is lost."""
+        ...
+
+    def write(self, state: bytes) -> None:
+        """Keep this, in place of what was written before."""
+        ...
+
+
+ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
+"""Networks of torchvision that `deeplabv3plus` can stand on."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How `deeplabv3plus` is built and trained; what is not said is as the paper has it for Cityscapes.
+
+    Attributes:
+        encoder: one of `ENCODERS`.
+        iterations: steps of a training.
+        crop: side in pixels of the squares that are cut out of images.
+        batch: crops a step.
+        learning_rate: of the decoder at the first step; the encoder has a tenth of it.
+    """
+
+    encoder: str = "resnet101"
+    iterations: int = 30_000
+    crop: int = 768
+    batch: int = 8
+    learning_rate: float = 0.05
+
+
+PAPER = Training()
 
 
 class Segmenter(Protocol):
@@ -47,7 +86,7 @@ class Segmenter(Protocol):
         """
         ...
 
-    def fit(self, samples: Samples, progress: Progress | None = None) -> None:
+    def fit(self, samples: Samples, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> None:
         """Train on pseudo-labels; the same samples and seed give the same soft labels on the same CPU.
 
         Without a single labelled pixel the soft labels are uniform.
@@ -56,6 +95,7 @@ class Segmenter(Protocol):
             samples: the images.
             progress: told of every few steps; while images are read the number of units is not known yet, and it is
                 called with 0 done.
+            checkpoint: of this training, for one that takes hours; quick ones begin anew instead.
 
         Raises:
             SegmenterError: for a label that is no class, or an array that this segmenter did not prepare.
@@ -91,20 +131,29 @@ class Segmenter(Protocol):
         ...
 
 
-NAMES = ("head", "unet")
+NAMES = ("head", "unet", "deeplabv3plus")
 
 
 def make_segmenter(
-    name: str, *, classes: int, device: str | None = None, backbone: Path | None = None, seed: int = 0
+    name: str,
+    *,
+    classes: int,
+    device: str | None = None,
+    backbone: Path | None = None,
+    seed: int = 0,
+    training: Training = PAPER,
 ) -> Segmenter:
     """Build an untrained segmenter; this is where torch is imported.
 
     Args:
-        name: `head`: a small head on the frozen features of a backbone; `unet`: a small U-Net trained from scratch.
+        name: `head`: a small head on the frozen features of a backbone; `unet`: a small U-Net trained from scratch;
+            `deeplabv3plus`: the paper's network, trained whole, for a GPU.
         classes: C, 1 to 255.
         device: `cpu`, `cuda` or `cuda:1`; CUDA if there is any when not set.
-        backbone: of `head`: a `torch.export` file (.pt2), or a state dict of a torchvision ResNet (.pth).
+        backbone: of `head`: a `torch.export` file (.pt2), or a state dict of a torchvision ResNet (.pth); of
+            `deeplabv3plus`: such a state dict, from which its encoder starts, or None.
         seed: of weights, drawn pixels and batches.
+        training: of `deeplabv3plus`.
 
     Raises:
         SegmenterError: for an unknown name, a number of classes that cannot be, a device or a backbone that is not
@@ -120,6 +169,10 @@ def make_segmenter(
         from a2lc_backend.segmenter.unet import UNetSegmenter  # noqa: PLC0415
 
         return UNetSegmenter(classes, choose_device(device), seed)
+    if name == "deeplabv3plus":
+        from a2lc_backend.segmenter.deeplab import DeepLabSegmenter  # noqa: PLC0415
+
+        return DeepLabSegmenter(classes, choose_device(device), training, backbone, seed)
     if backbone is None:
         raise SegmenterError("the segmenter `head` needs a backbone; set A2LC_BACKBONE to its file or choose `unet`")
     from a2lc_backend.segmenter.backbones import open_backbone  # noqa: PLC0415

@@ -138,7 +138,7 @@ class ResNetBackbone:
     @cached_property
     def _stages(self) -> list[tuple[nn.Module, nn.Module]]:
         """Four stages with their projections; the first one includes the stem."""
-        network = _read_resnet(self._path)
+        network = read_resnet(self._path)
         stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
         stages: list[tuple[nn.Module, nn.Module]] = []
         for number, stage in enumerate((network.layer1, network.layer2, network.layer3, network.layer4)):
@@ -168,7 +168,15 @@ class ResNetBackbone:
             return _store(torch.cat(fine, dim=1))
 
 
-def _read_resnet(path: Path) -> Any:
+def read_resnet(path: Path) -> Any:
+    """Build the ResNet that a state dict is of, without its last layer.
+
+    Args:
+        path: a state dict of a torchvision ResNet, ResNeXt or Wide ResNet.
+
+    Raises:
+        SegmenterError: if it is none.
+    """
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet  # noqa: PLC0415 - seconds to load
 
     try:

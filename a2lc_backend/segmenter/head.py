@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from a2lc_backend.masks import IGNORE
-from a2lc_backend.segmenter import Prepared, Progress, Samples, SegmenterError
+from a2lc_backend.segmenter import Checkpoint, Prepared, Progress, Samples, SegmenterError
 from a2lc_backend.segmenter.backbones import Backbone
 from a2lc_backend.segmenter.state import BALANCE, grid_labels, pad_classes, read_state, uniform, write_state
 
@@ -93,7 +93,7 @@ class HeadSegmenter:
         """Frozen features, (D, h, w) float16; 2.8 MB an image on `camvid`."""
         return self._backbone.features(image)
 
-    def fit(self, samples: Samples, progress: Progress | None = None) -> None:
+    def fit(self, samples: Samples, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> None:
         """See `Segmenter.fit`; pixels are drawn from every image and balanced half-way to the root over classes."""
         tell = progress or _silent
         drawn = PixelSample(self._classes, self._seed)

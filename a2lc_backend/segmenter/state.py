@@ -55,13 +55,18 @@ def grid_labels(labels: NDArray[np.uint8], grid: tuple[int, int], classes: int) 
         (2 * np.arange(cells) + 1) * side // (2 * cells) for cells, side in zip(grid, labels.shape, strict=True)
     )
     cells: NDArray[np.uint8] = labels[rows[:, None], columns[None, :]]
-    strange = cells[(cells >= classes) & (cells != IGNORE)]
+    check_labels(cells, classes)
+    return cells
+
+
+def check_labels(labels: NDArray[np.uint8], classes: int) -> None:
+    """Raise SegmenterError for a label that is neither one of C classes nor `IGNORE`."""
+    strange = labels[(labels >= classes) & (labels != IGNORE)]
     if len(strange):
         raise SegmenterError(
             f"a pixel has the label {strange[0]}, but there are {classes} classes; use 0 to {classes - 1}, "
             f"or {IGNORE} for no label"
         )
-    return cells
 
 
 def uniform(classes: int, grid: tuple[int, int]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from a2lc_backend.masks import IGNORE
-from a2lc_backend.segmenter import Prepared, Progress, Samples, SegmenterError
+from a2lc_backend.segmenter import Checkpoint, Prepared, Progress, Samples, SegmenterError
 from a2lc_backend.segmenter.state import BALANCE, grid_labels, pad_classes, read_state, uniform, write_state
 
 SIDE = 256
@@ -107,7 +107,7 @@ class UNetSegmenter:
         height, width = (max(round(side * scale), 1) for side in image.shape[:2])
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
-    def fit(self, samples: Samples, progress: Progress | None = None) -> None:
+    def fit(self, samples: Samples, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> None:
         """See `Segmenter.fit`; images may differ in size."""
         tell = progress or _silent
         rng = np.random.default_rng(self._seed)

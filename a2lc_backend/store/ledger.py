@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError
 
 from a2lc_backend.store import tables
+from a2lc_backend.store.embeddings import EmbeddingTables
 from a2lc_backend.store.jobs import JobTables
 from a2lc_backend.store.records import (
     ENDED,
@@ -36,7 +37,7 @@ from a2lc_backend.store.trust import TrustTables
 from a2lc_backend.store.whole import WholeProject
 
 
-class Ledger(TrustTables, JobTables, WholeProject):
+class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
     """All reading and writing of the database; every method is one transaction.
 
     Args:

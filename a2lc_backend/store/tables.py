@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -235,4 +235,13 @@ locks = Table(
     Column("project_id", Integer, primary_key=True, autoincrement=False),
     Column("owner", String(64), nullable=False),
     Column("beat", Float, nullable=False),
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("key", String(160), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("used", Float, nullable=False),
+    Index("ix_embeddings_used", "used"),
 )

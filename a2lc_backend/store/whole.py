@@ -19,7 +19,7 @@ class WholeProject(RoundTables):
         """Drop everything of a project; a lock on it stays."""
         with self._engine.begin() as db:
             for table in tables.metadata.sorted_tables:
-                if table is not tables.locks and table is not tables.workers:
+                if table not in (tables.locks, tables.workers, tables.embeddings):
                     owner = table.c.id if table is tables.projects else table.c.project_id
                     db.execute(delete(table).where(owner == project_id))
 

@@ -1,0 +1,174 @@
+"""DINOv2 (Oquab et al., TMLR 2024) by transformers, with or without register tokens, as it is published."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from a2lc_backend.foundation import FoundationError
+from a2lc_backend.foundation.files import file_digest
+from a2lc_backend.foundation.memory import in_batches
+
+_SIDE = 518
+"""Longer side of an image as the model sees it, at most, in pixels: 37 patches of 14, the size of its training."""
+
+_NAME = "dinov2-small"
+
+
+class DinoV2:
+    """DINOv2 behind `DenseModel`; its weights are read when they are first needed.
+
+    Args:
+        folder: a Dinov2Model or Dinov2WithRegistersModel with its image processor, as `save_pretrained` writes them.
+        device: to run on.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self._folder, self._device = folder, device
+        self._lock = threading.Lock()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the weights and their settings, and the side."""
+        return f"dinov2-{weights_digest(self._folder, _NAME)}-{_SIDE}"
+
+    @cached_property
+    def _model(self) -> Any:
+        from transformers import Dinov2Model, Dinov2WithRegistersModel  # noqa: PLC0415 - seconds to load
+
+        families = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
+        return read_model(self._folder, families, _NAME, self._device)
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import AutoImageProcessor  # noqa: PLC0415 - seconds to load
+
+        return read_processor(self._folder, AutoImageProcessor, _NAME)
+
+    def dense(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """See `DenseModel.dense`; one cell a patch, the tokens of the whole image and the registers left out.
+
+        An image is shrunk to a longer side of 518 pixels, never enlarged, and both sides become multiples of the patch.
+        """
+
+        def see(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float16]]:
+            patch = int(self._model.config.patch_size)
+            rows, columns = _grid(images[0].shape[:2], patch)
+            pixels = self._processor(
+                _resized(images[0], (rows * patch, columns * patch)), do_resize=False, do_center_crop=False,
+                input_data_format="channels_last", return_tensors="pt",
+            )["pixel_values"]  # fmt: skip
+            with torch.inference_mode():
+                states = self._model(pixels.to(self._device)).last_hidden_state[0, -rows * columns :]
+            limit = float(np.finfo(np.float16).max)
+            grid = states.float().T.reshape(-1, rows, columns).clamp(-limit, limit).half()
+            return [grid.cpu().contiguous().numpy()]
+
+        with self._lock:  # of several images at once each would take as many times as long, and as much memory
+            (features,) = in_batches([image], see, 1, "DINOv2")
+        return features
+
+
+def _grid(size: tuple[int, ...], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches that stand for an image of some height and width."""
+    scale = min(_SIDE / max(size), 1)
+    rows, columns = (min(max(round(side * scale / patch), 1), _SIDE // patch) for side in size)
+    return rows, columns
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(small, np.uint8)
+
+
+def weights_digest(folder: Path, name: str) -> str:
+    """12 hex digits that tell the weights and settings in a folder of transformers from any other.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        name: of the weights, for the error.
+
+    Raises:
+        FoundationError: if there are none.
+    """
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not weights:
+        raise FoundationError(f"there are no weights in {folder}; {_mend(name)}")
+    return file_digest(*sorted(folder.glob("*config.json")), *weights)
+
+
+def read_model(folder: Path, families: Mapping[str, Any], name: str, device: torch.device) -> Any:
+    """A model in single precision, to be asked and not to be trained.
+
+    Args:
+        folder: as `save_pretrained` writes it; nothing is downloaded.
+        families: class of transformers by the `model_type` that the folder may have.
+        name: of the weights, for the error.
+        device: where it goes.
+
+    Raises:
+        FoundationError: if the folder does not hold all weights of such a model, or the device has no room for them.
+    """
+    import transformers  # noqa: PLC0415 - seconds to load
+
+    if not folder.is_dir():
+        raise FoundationError(f"there is no folder {folder}; {_mend(name)}")
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+        if kind not in families:
+            raise FoundationError(f"{folder} is a {kind}, not a {' or '.join(families)}; {_mend(name)}")
+        model, found = families[kind].from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except FoundationError:
+        raise
+    except Exception as error:  # files that are none fail in ways that transformers does not document
+        raise FoundationError(
+            f"{folder} is no {' or '.join(families)} ({_first_line(error)}); {_mend(name)}"
+        ) from error
+    absent = sorted({key for key, _ in model.named_parameters()}.intersection(found["missing_keys"]))
+    if absent:  # transformers would go on with random numbers
+        raise FoundationError(f"{folder} lacks {len(absent)} weights, {absent[0]} among them; {_mend(name)}")
+    try:
+        return model.eval().requires_grad_(requires_grad=False).to(device)
+    except torch.OutOfMemoryError as error:
+        raise FoundationError(
+            f"the device has too little memory for the weights of {folder}; set A2LC_DEVICE to cpu"
+        ) from error
+
+
+def read_processor(folder: Path, kind: Any, name: str) -> Any:
+    """What prepares images, and words if there are any, for a model of the same folder.
+
+    Args:
+        folder: as `save_pretrained` writes it; nothing is downloaded.
+        kind: class of transformers.
+        name: of the weights, for the error.
+
+    Raises:
+        FoundationError: if the folder holds none.
+    """
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # files that are none fail in ways that transformers does not document
+        raise FoundationError(
+            f"{folder} says not how images are prepared ({_first_line(error)}); {_mend(name)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _mend(name: str) -> str:
+    return f"look with: a2lc weights check; get it with: a2lc weights fetch {name}"
