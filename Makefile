@@ -46,7 +46,7 @@ screenshots: .venv/.dev .venv-label-studio/.installed  ## The README's pictures,
 clean:  ## Remove the environments and caches
 	rm -rf .venv .venv-uv .venv-label-studio .cache .mypy_cache .ruff_cache .pytest_cache
 
-# The tests start their own Redis and PostgreSQL; where they are missing they come from the distribution.
+# The tests start their own Redis, PostgreSQL and browser; where they are missing they come from the distribution.
 servers:
 	@./scripts/servers.sh
 

@@ -9,7 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from a2lc_backend.embeddings import Embeddings
-from a2lc_backend.foundation import Embedding, PromptedModel
+from a2lc_backend.foundation import Embedding, FoundationError, PromptedModel
 from a2lc_backend.foundation.models import Models
 from a2lc_backend.proposals import SAM_SOURCES, Foundation, Picture
 from a2lc_backend.settings import ProjectSettings, Settings, SettingsError
@@ -80,7 +80,7 @@ class Perception:
         if self._settings.clicks != "auto":
             try:
                 return self._models.prompted(self._settings.clicks)
-            except ValueError as error:
+            except FoundationError as error:
                 raise SettingsError(f"A2LC_CLICKS: {error}") from error
         families = [SAM_SOURCES.get(settings.proposals, "sam"), "sam", "sam2"]
         for name in dict.fromkeys(self._named(family) for family in families):

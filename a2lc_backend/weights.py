@@ -17,6 +17,8 @@ from typing import Literal
 
 import httpx
 
+from a2lc_backend.foundation import FoundationError
+
 MANIFEST = "a2lc-weights.json"
 ATTEMPTS = 5
 """Failures of a download, with less than `CHUNK` gained each, after which it is given up."""
@@ -31,7 +33,7 @@ Progress = Callable[[int, int], None]
 """Is told the bytes that are there and the bytes in all, 0 if that is not known."""
 
 
-class WeightsError(ValueError):
+class WeightsError(FoundationError):
     """Weights cannot be used or fetched; the message says why and what mends it."""
 
 

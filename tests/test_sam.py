@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,8 +14,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
+from segment_anything.build_sam import _build_sam
 
 from a2lc_backend.foundation import Embedding, FoundationError, Prompts
+from a2lc_backend.foundation import sam as sam_module
 from a2lc_backend.foundation.sam import Sam
 from tests.tiny_sam import write_sam
 
@@ -74,8 +77,9 @@ def test_masks_are_those_of_the_librarys_predictor(sam: Sam, size: tuple[int, in
     assert np.array_equal(sam.box_masks(embedding, np.array([box, box / 2]))[0], masks[0])
 
 
-def test_half_a_pixel_matters(sam: Sam) -> None:
-    embedding, predictor = whole(sam, photo((96, 128)))
+@pytest.mark.parametrize("size", SIZES)
+def test_half_a_pixel_matters(sam: Sam, size: tuple[int, int]) -> None:
+    embedding, predictor = whole(sam, photo(size))
     sparse = [
         sam._model.prompt_encoder(points=(torch.tensor([[[x, 20.0]]]), torch.ones(1, 1)), boxes=None, masks=None)[0]
         for x in (40.0 * 8, 40.5 * 8)
@@ -131,6 +135,40 @@ def test_threads_with_different_images_never_mix(sam: Sam) -> None:
         assert all(pool.map(ask, range(8)))
 
 
+def test_the_file_is_read_and_hashed_once_by_many_threads(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("_read", "file_digest"):
+        call = getattr(sam_module, name)
+        monkeypatch.setattr(sam_module, name, lambda path, name=name, call=call: (calls.append(name), call(path))[1])
+    fresh, together = Sam(checkpoint, CPU), threading.Barrier(4)
+
+    def see(_thread: int) -> Embedding:
+        together.wait()
+        return fresh.embed(photo((20, 30)))
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(see, range(4)))
+    assert sorted(calls) == ["_read", "file_digest"]
+    assert {embedding.fingerprint for embedding in seen} == {fresh.fingerprint}
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
+    assert fresh.fingerprint == f"sam-{digest}-1024"
+
+
+@pytest.mark.parametrize(("width", "heads", "whole_image"), [(64, 4, [0, 2]), (48, 2, [1])])
+def test_the_checkpoint_says_its_own_shape(tmp_path: Path, width: int, heads: int, whole_image: list[int]) -> None:
+    shape = {
+        "encoder_embed_dim": width,
+        "encoder_depth": 3,
+        "encoder_num_heads": heads,
+        "encoder_global_attn_indexes": whole_image,
+    }
+    torch.save(_build_sam(**shape).state_dict(), tmp_path / "sam.pth")
+    assert sam_module._shape(torch.load(tmp_path / "sam.pth")) == shape
+    encoder = Sam(tmp_path / "sam.pth", CPU)._model.image_encoder
+    assert [place for place, block in enumerate(encoder.blocks) if block.window_size == 0] == whole_image
+    assert encoder.blocks[0].attn.num_heads == heads
+
+
 def test_the_grid_of_features_covers_the_image_and_no_more(sam: Sam) -> None:
     assert sam.dense(sam.embed(photo((96, 128)))).shape == (256, 48, 64)
     assert sam.dense(sam.embed(photo((128, 32)))).shape == (256, 64, 16)
@@ -143,6 +181,7 @@ def test_with_too_little_memory_boxes_and_points_come_in_smaller_batches(
     boxes = np.random.default_rng(1).uniform(0, 30, (9, 4)) + np.array([0, 0, 30, 30])
     expected = sam.box_masks(embedding, boxes)
     decode, sizes = type(sam._model.mask_decoder).forward, []
+    monkeypatch.setattr(sam, "_batch", 64)
 
     def starved(self: Any, **inputs: Any) -> Any:
         sizes.append(len(inputs["sparse_prompt_embeddings"]))
@@ -154,16 +193,24 @@ def test_with_too_little_memory_boxes_and_points_come_in_smaller_batches(
     assert np.array_equal(sam.box_masks(embedding, boxes), expected)
     assert sizes[:3] == [9, 4, 2]
 
-    def broken(self: Any, **_inputs: Any) -> Any:
+    def broken(*_args: Any, **_inputs: Any) -> Any:
         raise torch.OutOfMemoryError("too much")
 
     monkeypatch.setattr(type(sam._model.mask_decoder), "forward", broken)
     with pytest.raises(FoundationError, match="too little memory for the decoder of SAM"):
         sam.box_masks(embedding, boxes)
+    with pytest.raises(FoundationError, match="too little memory for the decoder of SAM"):
+        sam.mask(embedding, Prompts(np.array([[5.0, 5.0]]), np.array([True])))
+    with pytest.raises(FoundationError, match="too little memory for SAM; choose sam-vit-b"):
+        sam.everything(photo((20, 20)))
+    monkeypatch.setattr(type(sam._model.image_encoder), "forward", broken)
+    with pytest.raises(FoundationError, match="too little memory for the encoder of SAM"):
+        sam.embed(photo((20, 20)))
 
 
 def test_everything_is_what_the_librarys_generator_finds(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sam, image = Sam(checkpoint, CPU), photo((48, 64))
+    monkeypatch.setattr(sam, "_batch", 64)
     loose = {"points_per_side": 3, "pred_iou_thresh": -9.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
     real = SamAutomaticMaskGenerator
     expected = [item["segmentation"] for item in real(sam._model, **loose).generate(image)]
@@ -180,6 +227,7 @@ def test_everything_is_what_the_librarys_generator_finds(checkpoint: Path, monke
     assert len(found) == len(expected) > 0
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
     assert asked == [64, 32, 16, 8, 4]
+    assert Sam(checkpoint, CPU)._batch < Sam(checkpoint, torch.device("cuda"))._batch
 
 
 def test_what_cannot_be_used_is_said(sam: Sam, tmp_path: Path) -> None:
@@ -189,10 +237,16 @@ def test_what_cannot_be_used_is_said(sam: Sam, tmp_path: Path) -> None:
     with pytest.raises(FoundationError, match=r"is no checkpoint of SAM .* a2lc weights check"):
         Sam(tmp_path / "text.pth", CPU).embed(photo((8, 8)))
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(FoundationError, match="is no checkpoint of SAM"):
-        Sam(tmp_path / "other.pth", CPU).embed(photo((8, 8)))
+    torch.save(torch.zeros(2), tmp_path / "tensor.pth")
+    for name in ("other.pth", "tensor.pth"):
+        with pytest.raises(FoundationError, match="is no checkpoint of SAM"):
+            Sam(tmp_path / name, CPU).embed(photo((8, 8)))
+    with pytest.raises(FoundationError, match="a2lc weights fetch sam-vit-b"):
+        Sam(tmp_path / "absent.pth", CPU).embed(photo((8, 8)))
     embedding = sam.embed(photo((61, 61)))
     with pytest.raises(FoundationError, match="needs a point"):
         sam.mask(embedding, Prompts())
+    with pytest.raises(FoundationError, match="make them alike"):
+        sam.mask(embedding, Prompts(mask=np.ones((61, 60), bool)))
     with pytest.raises(FoundationError, match="the embedding is of other"):
         sam.mask(replace(embedding, fingerprint="other"), Prompts(mask=np.ones((61, 61), bool)))

@@ -19,7 +19,7 @@ class Models:
     """Opens models when they are first asked for; their weights are read when they are first used.
 
     Args:
-        path: gives the file or folder of weights by name; raises ValueError for what is not there.
+        path: gives the file or folder of weights by name; raises FoundationError for what is not there.
         device: `cuda` or `cpu`; what is there if None.
     """
 
@@ -32,8 +32,7 @@ class Models:
         """A model of masks by prompt: `sam-vit-…` or `sam2…`.
 
         Raises:
-            FoundationError: if the name is no such model's.
-            ValueError: if its weights are not there.
+            FoundationError: if the name is no such model's, or its weights are not there.
         """
         if name.startswith("sam2"):
             from a2lc_backend.foundation.sam2 import Sam2  # noqa: PLC0415 - loads torch and transformers
@@ -49,8 +48,7 @@ class Models:
         """A model of boxes by text: `grounding-dino-…`.
 
         Raises:
-            FoundationError: if the name is no such model's.
-            ValueError: if its weights are not there.
+            FoundationError: if the name is no such model's, or its weights are not there.
         """
         if not name.startswith("grounding-dino"):
             raise FoundationError(f"{name!r} finds no boxes by text; choose weights named grounding-dino-…")
@@ -62,8 +60,7 @@ class Models:
         """A model of features by patch: `dinov2-…`.
 
         Raises:
-            FoundationError: if the name is no such model's.
-            ValueError: if its weights are not there.
+            FoundationError: if the name is no such model's, or its weights are not there.
         """
         if not name.startswith("dinov2"):
             raise FoundationError(f"{name!r} gives no features by patch; choose weights named dinov2-…")

@@ -26,8 +26,9 @@ _CERTAIN = 8.0
 """Logit of the pixels of a rough mask, the others have its negative: the decoder learned from its own logits, not from
 zeros and ones, and a sigmoid of 8 is within 0.0004 of 1."""
 
-_BOXES = 64
-_POINTS = 64
+_BATCH = 64
+_BATCH_ON_CPU = 4
+"""Boxes or points that are decoded at once: more of them took longer on a processor, and gigabytes of its memory."""
 
 # Without a prompt: what the authors' own generator of masks takes where nobody says otherwise.
 _POINTS_A_SIDE = 32
@@ -59,6 +60,7 @@ class Sam2:
         self._folder, self._device = folder, device
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
+        self._batch = _BATCH_ON_CPU if device.type == "cpu" else _BATCH
 
     @property
     def fingerprint(self) -> str:
@@ -129,7 +131,7 @@ class Sam2:
                 logits, _ = self._decode(levels, False, boxes=corners)
                 return [self._enlarged(one[0], embedding.size).cpu().numpy() > 0 for one in logits]
 
-            masks = in_batches(list(boxes), decode, _BOXES, "the decoder of SAM 2")
+            masks = in_batches(list(boxes), decode, self._batch, "the decoder of SAM 2")
         return np.stack(masks) if masks else np.empty((0, *embedding.size), np.bool_)
 
     def everything(self, image: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
@@ -147,7 +149,7 @@ class Sam2:
         levels = self._encode(image)
         with torch.inference_mode():
             looked = in_batches(
-                list(grid), lambda part: self._look(levels, np.stack(part), size), _POINTS, "the decoder of SAM 2"
+                list(grid), lambda part: self._look(levels, np.stack(part), size), self._batch, "the decoder of SAM 2"
             )
         found = [item for items in looked for item in items]
         boxes = torch.tensor([item.box for item in found], dtype=torch.float32).reshape(-1, 4)
