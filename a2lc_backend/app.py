@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -80,6 +81,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         jobs.start()
+        threading.Thread(target=service.perception.warm, name="warm", daemon=True).start()
         yield
         service.close(idle=jobs.stop())
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from a2lc_backend.foundation import FoundationError
 from a2lc_backend.label_studio import LabelStudioError, LabelStudioProject, open_client
+from a2lc_backend.perception import Perception
 from a2lc_backend.rounds.platform import TaskError
 from a2lc_backend.settings import Settings, SettingsError
 from a2lc_backend.store import Artifacts, Ledger
@@ -51,6 +53,7 @@ def examine(settings: Settings, project_id: int | None) -> Iterator[Finding]:
     yield _check("connection", lambda: _connection(settings, project_id))
     if config.healthy:
         yield _check("settings of the project", lambda: _project_settings(settings, project))
+        yield _check("models", lambda: _models(settings, project))
         yield _check("images", lambda: _images(project))
 
 
@@ -61,7 +64,7 @@ class _BrokenError(RuntimeError):
 def _check(what: str, run: Callable[[], str]) -> Finding:
     try:
         return Finding(what, healthy=True, message=run())
-    except (_BrokenError, LabelStudioError, TaskError, SettingsError) as error:
+    except (_BrokenError, LabelStudioError, TaskError, SettingsError, FoundationError) as error:
         return Finding(what, healthy=False, message=str(error))
     except Exception as error:  # a doctor that falls ill helps nobody
         return Finding(what, healthy=False, message=f"{type(error).__name__}: {error}")
@@ -158,6 +161,20 @@ def _connection(settings: Settings, project_id: int) -> str:
 def _project_settings(settings: Settings, project: LabelStudioProject) -> str:
     chosen = settings.project(project.extra_params(settings.own_url))
     return ", ".join(f"{name} {value}" for name, value in chosen.model_dump().items())
+
+
+def _models(settings: Settings, project: LabelStudioProject) -> str:
+    chosen = settings.project(project.extra_params(settings.own_url))
+    perception = Perception(settings, Artifacts(settings.artifact_url), Ledger(settings.ledger_url))
+    names = perception.needed(chosen)
+    clicks = perception.clicked_name(chosen)
+    for name in [*names, *([clicks] if clicks else [])]:
+        perception.weights.path(name)
+    rounds = f"rounds ask {', '.join(names)}" if names else "rounds ask no foundation model"
+    if clicks:
+        return f"{rounds}; {clicks} answers smart tools"
+    why = "A2LC_CLICKS is off" if settings.clicks == "off" else "for them: a2lc weights fetch sam-vit-b"
+    return f"{rounds}; smart tools are not answered ({why})"
 
 
 def _images(project: LabelStudioProject) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc_backend.embeddings import Embeddings
 from a2lc_backend.foundation import Embedding, FoundationError, PromptedModel
 from a2lc_backend.foundation.models import Models
-from a2lc_backend.proposals import SAM_SOURCES, Foundation, Picture
+from a2lc_backend.proposals import SAM_SOURCES, TEXT_SOURCES, Foundation, Picture
 from a2lc_backend.settings import ProjectSettings, Settings, SettingsError
 from a2lc_backend.store import Artifacts, Ledger
 from a2lc_backend.weights import Weights, WeightsError
@@ -32,8 +32,8 @@ class Perception:
 
     def __init__(self, settings: Settings, artifacts: Artifacts, ledger: Ledger) -> None:
         self._settings = settings
-        self._weights = Weights(settings.weights_folder, settings.accepted_licences)
-        self._models = Models(self._weights.path, settings.device)
+        self.weights = Weights(settings.weights_folder, settings.accepted_licences)
+        self._models = Models(self.weights.path, settings.device)
         self._embeddings = Embeddings(
             artifacts, ledger, settings.embeddings_memory * 2**20, int(settings.embeddings_disk * 2**30)
         )
@@ -55,19 +55,27 @@ class Perception:
 
     def appearance(self, settings: ProjectSettings) -> Callable[[str, Image], NDArray[np.float16]] | None:
         """What tells a project's corrector how masks look, see `Context.appearance`; None if nothing does."""
-        name = settings.appearance
-        if name == "auto":
-            name = SAM_SOURCES.get(settings.proposals, "looks")  # type: ignore[assignment]
-        if name == "looks":
+        family = _appearance(settings)
+        if family == "looks":
             return None
-        if name == "dinov2":
+        if family == "dinov2":
             return lambda _key, image: self._models.dense(self._settings.dinov2).dense(image)
 
         def see(key: str, image: Image) -> NDArray[np.float16]:
-            model = self._models.prompted(self._named(name))
+            model = self._models.prompted(self._named(family))
             return model.dense(self._embeddings.of(model, key, lambda: image))
 
         return see
+
+    def needed(self, settings: ProjectSettings) -> list[str]:
+        """Names of the weights that a project's rounds ask, there or not."""
+        families = [SAM_SOURCES[settings.proposals]] if settings.proposals in SAM_SOURCES else []
+        if (family := _appearance(settings)) != "looks":
+            families.append(family)
+        names = [self._settings.dinov2 if family == "dinov2" else self._named(family) for family in families]
+        if settings.proposals in TEXT_SOURCES:
+            names.insert(0, self._settings.detector)
+        return list(dict.fromkeys(names))
 
     def clicked(self, settings: ProjectSettings) -> PromptedModel | None:
         """The model that answers smart tools in a project, None if there is none.
@@ -75,21 +83,37 @@ class Perception:
         Raises:
             SettingsError: if A2LC_CLICKS names weights that are not there.
         """
+        name = self.clicked_name(settings)
+        if name is None:
+            return None
+        try:
+            return self._models.prompted(name)
+        except FoundationError as error:
+            raise SettingsError(f"A2LC_CLICKS: {error}") from error
+
+    def clicked_name(self, settings: ProjectSettings) -> str | None:
+        """Name of the weights that answer smart tools in a project, None if none do."""
         if self._settings.clicks == "off":
             return None
         if self._settings.clicks != "auto":
-            try:
-                return self._models.prompted(self._settings.clicks)
-            except FoundationError as error:
-                raise SettingsError(f"A2LC_CLICKS: {error}") from error
+            return self._settings.clicks
         families = [SAM_SOURCES.get(settings.proposals, "sam"), "sam", "sam2"]
         for name in dict.fromkeys(self._named(family) for family in families):
             try:
-                return self._models.prompted(name)
+                self.weights.path(name)
             except WeightsError:
                 continue
-        log.warning("smart tools are not answered: there are no weights of SAM; a2lc weights fetch sam-vit-b")
+            return name
         return None
+
+    def warm(self) -> None:
+        """Read the weights that answer smart tools, if there are any: the first click need not wait for them."""
+        try:
+            model = self.clicked(ProjectSettings())
+            if model is not None:
+                model.warm()
+        except (FoundationError, SettingsError) as error:
+            log.warning("smart tools are not answered", error=str(error))
 
     def embedding(self, model: PromptedModel, image_key: str, image: Callable[[], Image]) -> Embedding:
         """See `Embeddings.of`."""
@@ -97,3 +121,8 @@ class Perception:
 
     def _named(self, family: str) -> str:
         return self._settings.sam2 if family == "sam2" else self._settings.sam
+
+
+def _appearance(settings: ProjectSettings) -> str:
+    """What tells the corrector how masks look: `looks`, `dinov2`, or a family of models of masks by prompt."""
+    return SAM_SOURCES.get(settings.proposals, "looks") if settings.appearance == "auto" else settings.appearance

@@ -336,6 +336,9 @@ class Service:
             context, _ = self._predictor(project_id)
             model = self.perception.clicked(context.settings)
             if model is None:
+                log.warning(
+                    "smart tools are not answered: A2LC_CLICKS is off, or there are no weights of SAM; see doctor"
+                )
                 return nothing
             key = context.workspace.image_key(request.task_id, request.image)
             seen = self.perception.embedding(

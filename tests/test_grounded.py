@@ -44,8 +44,8 @@ class Rectangles:
             mask[top:bottom, left:right] = True
         return masks
 
-    def everything(self, image: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
-        return list(self.box_masks(image.shape[:2], np.array([row[0] for row in self._boxes]).reshape(-1, 4)))
+    def everything(self, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
+        return list(self.box_masks(size, np.array([row[0] for row in self._boxes]).reshape(-1, 4)))
 
     def foundation(self) -> Foundation:
         model: Any = self

@@ -210,6 +210,12 @@ def test_doctor_finds_a_healthy_installation(loop: Loop) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAIL" not in done.stdout
+    assert "rounds ask no foundation model; smart tools are not answered" in done.stdout
+    wanting = environment | {"A2LC_PROPOSALS": "grounded-sam"}
+    done = subprocess.run(command, env=wanting, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "FAIL models" in done.stdout
+    assert "a2lc weights fetch grounding-dino-tiny" in " ".join(done.stdout.split())
     refused = environment | {"LABEL_STUDIO_API_KEY": "0" * 40}
     done = subprocess.run(command, env=refused, capture_output=True, text=True, check=False)
     assert done.returncode == 1

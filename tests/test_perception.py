@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 
 from a2lc_backend.bench.world import World
 from a2lc_backend.features import EMBEDDED, FEATURE_NAMES
-from a2lc_backend.foundation import FoundationError
+from a2lc_backend.foundation import Embedding, FoundationError
 from a2lc_backend.foundation.sam import Sam
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.perception import Perception
@@ -26,6 +27,8 @@ from tests.tiny_text import write_dinov2, write_grounding_dino
 from tests.world_run import Run
 
 pytestmark = pytest.mark.usefixtures("short_training")
+
+SAM2 = "sam2.1-hiera-small"
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,8 @@ def test_a_round_finds_masks_by_text_and_runs_the_encoder_once_an_image(
 def test_everything_starts_without_labels(world: World, tmp_path: Path, weights: Path) -> None:
     run = Run(world, tmp_path)
 
-    def few(_self: Sam, image: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-        mask = np.zeros(image.shape[:2], bool)
+    def few(_self: Sam, embedding: Embedding) -> list[np.ndarray[Any, Any]]:
+        mask = np.zeros(embedding.size, bool)
         mask[: len(mask) // 2] = True
         return [mask, ~mask]
 
@@ -137,3 +140,33 @@ def test_smart_tools_are_answered_by_what_is_there(world: World, tmp_path: Path,
         perceive(run, weights, clicks="sam-vit-l").clicked(settings)
     with pytest.raises(SettingsError, match="A2LC_CLICKS: no weights are named"):
         perceive(run, weights, clicks="sam-vit-x").clicked(settings)
+
+
+def test_the_weights_that_rounds_ask_are_named(world: World, tmp_path: Path) -> None:
+    perception = perceive(Run(world, tmp_path), tmp_path / "none")
+    for chosen, names in (
+        (ProjectSettings(), []),
+        (ProjectSettings(proposals="grounded-sam"), ["grounding-dino-tiny", "sam-vit-b"]),
+        (ProjectSettings(proposals="sam2", appearance="dinov2"), ["grounding-dino-tiny", SAM2, "dinov2-small"]),
+        (ProjectSettings(proposals="sam-everything", appearance="looks"), ["sam-vit-b"]),
+        (ProjectSettings(appearance="sam2"), [SAM2]),
+    ):  # fmt: skip
+        assert perception.needed(chosen) == names
+
+
+def test_warming_reads_the_weights_and_bad_ones_stop_nothing(world: World, tmp_path: Path, weights: Path) -> None:
+    run = Run(world, tmp_path)
+    perception = perceive(run, weights)
+    perception.warm()
+    model = perception.clicked(ProjectSettings())
+    (weights / "sam-vit-b").rename(tmp_path / "away")
+    try:
+        assert model is not None
+        assert model.embed(np.zeros((8, 8, 3), np.uint8)).size == (8, 8), "its file is not read again"
+    finally:
+        (tmp_path / "away").rename(weights / "sam-vit-b")
+    with structlog.testing.capture_logs() as logs:
+        perceive(run, tmp_path / "none", clicks="sam-vit-l").warm()
+        perceive(run, tmp_path / "none").warm()
+    (line,) = logs
+    assert "a2lc weights fetch sam-vit-l" in line["error"]

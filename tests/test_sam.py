@@ -202,7 +202,7 @@ def test_with_too_little_memory_boxes_and_points_come_in_smaller_batches(
     with pytest.raises(FoundationError, match="too little memory for the decoder of SAM"):
         sam.mask(embedding, Prompts(np.array([[5.0, 5.0]]), np.array([True])))
     with pytest.raises(FoundationError, match="too little memory for SAM; choose sam-vit-b"):
-        sam.everything(photo((20, 20)))
+        sam.everything(embedding)
     monkeypatch.setattr(type(sam._model.image_encoder), "forward", broken)
     with pytest.raises(FoundationError, match="too little memory for the encoder of SAM"):
         sam.embed(photo((20, 20)))
@@ -213,7 +213,10 @@ def test_everything_is_what_the_librarys_generator_finds(checkpoint: Path, monke
     monkeypatch.setattr(sam, "_batch", 64)
     loose = {"points_per_side": 3, "pred_iou_thresh": -9.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
     real = SamAutomaticMaskGenerator
-    expected = [item["segmentation"] for item in real(sam._model, **loose).generate(image)]
+    with sam._model.image_encoder.register_forward_hook(lambda _model, _images, found: found.half().float()):
+        expected = [item["segmentation"] for item in real(sam._model, **loose).generate(image)]
+    embedding = sam.embed(image)
+    monkeypatch.setattr(type(sam._model.image_encoder), "forward", None)
     asked: list[int] = []
 
     def tuned(model: Any, points_per_batch: int) -> Any:
@@ -223,7 +226,7 @@ def test_everything_is_what_the_librarys_generator_finds(checkpoint: Path, monke
         return real(model, points_per_batch=points_per_batch, **loose)
 
     monkeypatch.setattr("segment_anything.SamAutomaticMaskGenerator", tuned)
-    found = sam.everything(image)
+    found = sam.everything(embedding)
     assert len(found) == len(expected) > 0
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
     assert asked == [64, 32, 16, 8, 4]

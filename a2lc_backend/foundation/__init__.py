@@ -60,6 +60,14 @@ class PromptedModel(Protocol):
         """Name of the weights and of what else decides an embedding, short enough for a key."""
         ...
 
+    def warm(self) -> None:
+        """Read the weights now, so that nobody waits for them later.
+
+        Raises:
+            FoundationError: if they cannot be used.
+        """
+        ...
+
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """Run the encoder.
 
@@ -100,11 +108,15 @@ class PromptedModel(Protocol):
         """
         ...
 
-    def everything(self, image: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
+    def everything(self, embedding: Embedding) -> list[NDArray[np.bool_]]:
         """All masks found without a prompt, (H, W) bool each; they may overlap.
 
+        Args:
+            embedding: of the image.
+
         Raises:
-            FoundationError: if the device has too little memory even for the smallest batch.
+            FoundationError: for an embedding of another model, or if the device has too little memory even for the
+                smallest batch.
         """
         ...
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from a2lc_backend.foundation import Boxes, FoundationError
-from a2lc_backend.foundation.dinov2 import read_model, read_processor, weights_digest
 from a2lc_backend.foundation.memory import in_batches
+from a2lc_backend.foundation.pretrained import read_model, read_processor, weights_digest
 
 _NAME = "grounding-dino-tiny"
 

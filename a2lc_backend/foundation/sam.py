@@ -78,6 +78,10 @@ class Sam:
                 "A2LC_DEVICE to cpu"
             ) from error
 
+    def warm(self) -> None:
+        """See `PromptedModel.warm`."""
+        _ = self._model, self.fingerprint
+
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """See `PromptedModel.embed`."""
         from segment_anything.utils.transforms import ResizeLongestSide  # noqa: PLC0415 - the model loads it
@@ -137,15 +141,19 @@ class Sam:
             masks = in_batches(list(scaled), decode, self._batch, "the decoder of SAM")
         return np.stack(masks) if masks else np.empty((0, *embedding.size), np.bool_)
 
-    def everything(self, image: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
+    def everything(self, embedding: Embedding) -> list[NDArray[np.bool_]]:
         """See `PromptedModel.everything`; by SamAutomaticMaskGenerator with its own defaults."""
         from segment_anything import SamAutomaticMaskGenerator  # noqa: PLC0415 - the model loads it
 
+        self._check(embedding)
+        model, features = self._model, self._features(embedding)
+        unseen = np.broadcast_to(np.uint8(0), (*embedding.size, 3))  # the generator asks an image for its size alone
         points = self._batch
         while True:
             try:
-                with self._encoding:
-                    found = SamAutomaticMaskGenerator(self._model, points_per_batch=points).generate(image)
+                generator = SamAutomaticMaskGenerator(model, points_per_batch=points)
+                generator.predictor = _has_seen(model, features)
+                found = generator.generate(unseen)
             except torch.OutOfMemoryError as error:
                 if points == 1:
                     raise FoundationError(
@@ -238,6 +246,20 @@ def _input_size(size: tuple[int, ...]) -> tuple[int, int]:
     """Height and width of an image as the encoder sees it."""
     scale = _SIDE / max(size)
     return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+def _has_seen(model: Any, features: torch.Tensor) -> Any:
+    """The predictor of segment_anything, with features where it would run the encoder."""
+    from segment_anything import SamPredictor  # noqa: PLC0415 - the model loads it
+
+    class Predictor(SamPredictor):  # type: ignore[misc]
+        def set_image(self, image: NDArray[np.uint8], image_format: str = "RGB") -> None:
+            self.original_size = image.shape[:2]
+            self.input_size = _input_size(image.shape)
+            self.features = features
+            self.is_image_set = True
+
+    return Predictor(model)
 
 
 def _see_file(path: Path) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from a2lc_backend.foundation import Embedding, FoundationError, Prompts
-from a2lc_backend.foundation.dinov2 import read_model, read_processor, weights_digest
 from a2lc_backend.foundation.memory import in_batches
+from a2lc_backend.foundation.pretrained import read_model, read_processor, weights_digest
 
 _NAME = "sam2.1-hiera-small"
 
@@ -91,10 +91,25 @@ class Sam2:
             model = read_model(self._folder, {"sam2": Sam2Model, "sam2_video": Sam2Model}, _NAME, self._device)
         return model, read_processor(self._folder, Sam2Processor, _NAME)
 
+    def warm(self) -> None:
+        """See `PromptedModel.warm`."""
+        _ = self._model, self.fingerprint
+
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
         """See `PromptedModel.embed`; all levels of features that the decoder looks at, finest first."""
+        model, processor = self._model, self._processor
         limit = float(np.finfo(np.float16).max)
-        levels = [level.clamp(-limit, limit).half().cpu().numpy() for level in self._encode(image)]
+
+        def see(images: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.float16]]]:
+            pixels = processor(images=images[0], input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+            # The model was trained in bfloat16; float16 could overflow in its encoder.
+            mixed = self._device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
+                levels = model.get_image_embeddings(pixels.to(self._device))
+            return [[level.float().clamp(-limit, limit).half().cpu().numpy() for level in levels]]
+
+        with self._encoding:  # of several images at once each would take as many times as long, and as much memory
+            (levels,) = in_batches([image], see, 1, "the encoder of SAM 2")
         arrays = {f"level{number}": level for number, level in enumerate(levels)}
         return Embedding(arrays, (image.shape[0], image.shape[1]), self.fingerprint)
 
@@ -134,7 +149,7 @@ class Sam2:
             masks = in_batches(list(boxes), decode, self._batch, "the decoder of SAM 2")
         return np.stack(masks) if masks else np.empty((0, *embedding.size), np.bool_)
 
-    def everything(self, image: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
+    def everything(self, embedding: Embedding) -> list[NDArray[np.bool_]]:
         """See `PromptedModel.everything`; the surest come first.
 
         A grid of points is asked, what the decoder doubts or what hangs on the cut-off is left out, and of masks in
@@ -143,10 +158,10 @@ class Sam2:
         """
         from torchvision.ops import nms  # noqa: PLC0415 - the model loads it
 
-        size = (image.shape[0], image.shape[1])
+        self._check(embedding)
+        size, levels = embedding.size, self._levels(embedding)
         steps = (np.arange(_POINTS_A_SIDE) + 0.5) / _POINTS_A_SIDE
         grid = np.stack(np.meshgrid(steps * size[1], steps * size[0]), axis=-1).reshape(-1, 2)
-        levels = self._encode(image)
         with torch.inference_mode():
             looked = in_batches(
                 list(grid), lambda part: self._look(levels, np.stack(part), size), self._batch, "the decoder of SAM 2"
@@ -169,21 +184,6 @@ class Sam2:
         """Features (1, D, h, w) float32 on the device, finest first."""
         arrays = [embedding.arrays[f"level{number}"] for number in range(len(embedding.arrays))]
         return [torch.from_numpy(level).to(self._device).float() for level in arrays]
-
-    def _encode(self, image: NDArray[np.uint8]) -> list[torch.Tensor]:
-        """Run the encoder; see `_levels`."""
-        model, processor = self._model, self._processor
-
-        def see(images: Sequence[NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
-            pixels = processor(images=images[0], input_data_format="channels_last", return_tensors="pt")["pixel_values"]
-            # The model was trained in bfloat16; float16 could overflow in its encoder.
-            mixed = self._device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=mixed):
-                return [[level.float() for level in model.get_image_embeddings(pixels.to(self._device))]]
-
-        with self._encoding:  # of several images at once each would take as many times as long, and as much memory
-            (levels,) = in_batches([image], see, 1, "the encoder of SAM 2")
-        return levels
 
     def _places(self, places: NDArray[np.float64], size: tuple[int, int]) -> torch.Tensor:
         """Coordinates (..., 2) of an image as coordinates of the square that the encoder saw."""

@@ -33,7 +33,8 @@ class EverythingMasks:
         Raises:
             NothingFoundError: if no mask is found.
         """
-        masks = self._foundation.model().everything(picture.image)[:MAX_MASKS]
+        model, embedding = self._foundation.embedding(picture)
+        masks = model.everything(embedding)[:MAX_MASKS]
         if not masks:
             raise NothingFoundError(
                 f"{self.name} found no mask in task {picture.task_id}; choose other proposals for such images, "
