@@ -100,7 +100,7 @@ def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) 
         """Answers while the program can run rounds."""
         if not jobs.alive:
             raise HTTPException(503, "a thread that runs rounds has ended; restart the program")
-        return {"status": "UP", "model_class": "A2LC"}
+        return {"status": "UP", "model_class": "A2LC", "installation": service.settings.installation}
 
     @app.post("/setup", tags=["Label Studio"])
     def setup(request: SetupRequest) -> dict[str, str]:

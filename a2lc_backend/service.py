@@ -34,6 +34,7 @@ from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings, Settings
 from a2lc_backend.store import ArtifactError, Artifacts, Ledger, Phase, Project, Round, TaskState, open_round
+from a2lc_backend.weights import WeightsError
 
 _WAITING = 8
 """Requests for a prediction that may wait at once; the web server has 40 threads for all it answers."""
@@ -59,7 +60,7 @@ class Look:
     """What a look at Label Studio between rounds found.
 
     Attributes:
-        new: something that the last round did not know.
+        new: something that no round has begun with yet.
         answers: masks people have decided since the last round.
         wanted: as many are to begin the next round by themselves; 0 for never.
     """
@@ -180,14 +181,16 @@ class Service:
             return Look(new=True, answers=0, wanted=0) if needed and open_round(rounds).status == "failed" else None
         platform = self.platform(project_id)
         if not rounds:
-            return Look(platform.is_connected(self.settings.own_url), answers=0, wanted=0)
+            connected = platform.is_connected(self.settings.own_url, self.settings.installation)
+            return Look(connected, answers=0, wanted=0)
         settings = self.settings.project(platform.extra_params(self.settings.own_url))
         if not needed and not settings.auto_round:
             return Look(new=False, answers=0, wanted=0)
         # Another thread of this process may be running a round, so this one has a name of its own.
         with held_lock(self.ledger, project_id, own_name()) as check:
             context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
-            new = take_over(context, lambda _done, _total: check())
+            take_over(context, lambda _done, _total: check())
+            new = context.project().news
             # What a cancelled round had been begun for does not begin the next.
             heard = rounds[-1].number
             answers = {
@@ -257,12 +260,17 @@ class Service:
         Raises:
             RoundBusyError: if another process runs a round of the project.
             RebuildRefusedError: if the store holds rounds that must not be replaced.
-            PlatformError: if Label Studio cannot be used, or shows no version of this program.
+            PlatformError: if Label Studio cannot be used, or shows no version of this program, or weights are missing.
             SettingsError: if the project's extra params are wrong.
         """
         platform = self.platform(project_id)
         version, number = platform.shown()
         settings = self.settings.project(platform.extra_params(self.settings.own_url))
+        try:
+            for name in self.perception.needed(settings):
+                self.perception.weights.path(name)
+        except WeightsError as error:  # before anything is thrown away
+            raise PlatformError(str(error)) from error
         context = self._join(Round(project_id, number, "running", version), settings, platform)
         with held_lock(self.ledger, project_id, self.owner) as check:
 
@@ -424,9 +432,8 @@ class Service:
         if state is not None and state.ready:
             return
         context, segmenter = self._predictor(project_id)
-        state = TaskState(request.task_id, request.image)
-        key = propose_task(context, state, (), context.project().classes, segmenter)
-        self.ledger.save_tasks(project_id, [replace(state, ready=True, mask_key=key)])
+        state = state or TaskState(request.task_id, request.image)
+        self.ledger.save_tasks(project_id, [propose_task(context, state, (), context.project().classes, segmenter)])
 
     def _predictor(self, project_id: int) -> tuple[Context, Segmenter]:
         """What proposing masks of a single task needs, outside any round; made anew every minute."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -194,6 +196,12 @@ class Settings(BaseSettings):
     def artifact_url(self) -> str:
         """Address of the artifacts."""
         return self.artifacts_url or f"file://{self.data_dir.absolute() / 'artifacts'}"
+
+    @property
+    def installation(self) -> str:
+        """16 hex digits that tell this installation, all its processes together, from any other."""
+        own = f"{self.ledger_url} {self.artifact_url} {'' if self.database_url else socket.gethostname()}"
+        return hashlib.sha256(own.encode()).hexdigest()[:16]
 
     @property
     def weights_folder(self) -> Path:

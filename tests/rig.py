@@ -24,12 +24,8 @@ from a2lc_backend.store import Ledger
 from tests.conftest import REPOSITORY, Studio, wait_until
 from tests.servers import RedisServer
 
-SHORT = (
-    "import os; import a2lc_backend.segmenter.unet as unet; "
-    "unet.MIN_STEPS = unet.MAX_STEPS = int(os.environ.get('A2LC_TEST_STEPS', 30)); "
-    "from a2lc_backend.cli import main; main()"
-)
-"""The command line with the real U-Net, trained for fewer steps: these tests are about the rounds around it."""
+SHORT = ("-m", "tests.short_program")
+"""The command line with a short training: these tests are about the rounds around it."""
 
 
 @dataclass
@@ -44,9 +40,13 @@ class WorkerProcess:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", SHORT, "worker", "--queues", self.queues],
+                [sys.executable, *SHORT, "worker", "--queues", self.queues],
                 env=os.environ | self.environment, stdout=log, stderr=log, cwd=REPOSITORY,
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         if self._process is None:
@@ -81,12 +81,13 @@ class Rig:
         settings = {
             "A2LC_WORLD": str(world.root.absolute()), "A2LC_PROPOSALS": "world", "A2LC_REDIS_URL": self.redis.url,
             "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY),
+            "A2LC_TEST_HOLDS": str(folder / "holds"),
         }  # fmt: skip
         settings |= more or {}
         if database_url:
             settings["A2LC_DATABASE_URL"] = database_url
         self.server = backend(self.data, label_studio_url or studio.url, studio.account.token, settings)
-        self.server.command = [sys.executable, "-c", SHORT, "serve"]
+        self.server.command = [sys.executable, *SHORT, "serve"]
         self.server.log = folder / "backend.log"
         self.environment = dict(self.server.environment)
         self.workers = [WorkerProcess(self.environment, folder / f"worker-{index}.log") for index in range(workers)]

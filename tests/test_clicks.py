@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def test_what_cannot_be_answered_is_no_error(project: Project) -> None:
     assert "a smart tool is not answered" in project.server.log.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(project: Project) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -144,21 +144,30 @@ def open_task(page: Page, project: Project, task_id: int) -> Locator:
     return canvas
 
 
-def arm(page: Page, tool: str, key: str) -> None:
-    """Choose a smart tool, then a label by its key."""
+def arm(page: Page, tool: str) -> None:
+    """Choose a smart tool."""
     page.locator(".lsf-tool_smart:visible").last.hover()
     page.locator(f'.lsf-tool_smart[aria-label="{tool}"]').last.click()
-    page.keyboard.press(key)
 
 
-def click(page: Page, canvas: Locator, x: float, y: float, *held: str) -> None:
-    """Click with Ctrl held, without which a region below would be selected; returns when the answer is there."""
+def point(
+    page: Page,
+    canvas: Locator,
+    place: tuple[float, float],
+    end: tuple[float, float] | None = None,
+    held: Sequence[str] = (),
+) -> None:
+    """Click, or drag to an end, with Ctrl held, without which a region below is selected; waits for the answer."""
     box = canvas.bounding_box()
     assert box is not None
+    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (place, end or place)]
     with page.expect_response(lambda reply: "/interactive-annotating" in reply.url, timeout=60_000):
         for key in ("Control", *held):
             page.keyboard.down(key)
-        page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        page.mouse.move(*places[1], steps=5)
+        page.mouse.up()
         for key in ("Control", *held):
             page.keyboard.up(key)
     page.get_by_text("1 suggestions").wait_for()
@@ -168,10 +177,29 @@ def click(page: Page, canvas: Locator, x: float, y: float, *held: str) -> None:
 def test_a_click_in_the_browser_becomes_a_region(project: Project, page: Page) -> None:
     task_id = max(project.tasks)
     canvas = open_task(page, project, task_id)
-    arm(page, "key-point-tool", "0")
-    click(page, canvas, 0.4, 0.6)
+    arm(page, "key-point-tool")
     page.keyboard.press("0")
-    click(page, canvas, 0.9, 0.1, "Alt")
+    point(page, canvas, (0.4, 0.6))
+    page.keyboard.press("0")
+    point(page, canvas, (0.9, 0.1), held=["Alt"])
+    both = [project.point(task_id, 40, 60), project.point(task_id, 90, 10, positive=False)]
+    assert_taken(project, page, task_id, both)
+
+
+@pytest.mark.timeout(300)
+def test_a_box_in_the_browser_becomes_a_region(project: Project, page: Page) -> None:
+    task_id = sorted(project.tasks)[1]
+    canvas = open_task(page, project, task_id)
+    arm(page, "rectangle-tool")
+    page.get_by_text("Car", exact=True).nth(2).click()  # of masks, points and boxes
+    point(page, canvas, (0.3, 0.3), (0.6, 0.7))
+    box = project.point(task_id, 30, 30) | {"type": "rectanglelabels", "from_name": "box"}
+    box["value"] = {"x": 30, "y": 30, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": ["Car"]}
+    assert_taken(project, page, task_id, [box])
+
+
+def assert_taken(project: Project, page: Page, task_id: int, items: list[dict[str, Any]]) -> None:
+    """The suggestion on the screen, accepted and submitted, is what some prompts are answered with."""
     page.get_by_text("1 suggestions").locator("xpath=..").locator("button").last.click()
     page.get_by_text("1 suggestions").wait_for(state="detached")
     page.get_by_label("Submit current annotation").click()
@@ -181,7 +209,6 @@ def test_a_click_in_the_browser_becomes_a_region(project: Project, page: Page) -
     added = [item for item in annotation.result or [] if item["type"] == config.kind and not item["id"].startswith("t")]
     (region,) = [decode_region(item, config, size) for item in added]
     assert region.label == "Car"
-    both = [project.point(task_id, 40, 60), project.point(task_id, 90, 10, positive=False)]
-    expected = decode_region(project.ask(task_id, both)["result"][0], config, size)
+    expected = decode_region(project.ask(task_id, items)["result"][0], config, size)
     overlap = (region.mask & expected.mask).sum() / (region.mask | expected.mask).sum()
-    assert overlap > 0.95, "the region is what was suggested for both points"
+    assert overlap > 0.95

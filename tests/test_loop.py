@@ -20,7 +20,8 @@ from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World, load_world
 from a2lc_backend.demo.run import DemoRound, Loop
 from a2lc_backend.demo.servers import Server, backend, free_port
-from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE
+from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE, LabelStudioProject
+from a2lc_backend.settings import Settings
 from tests.conftest import REPOSITORY, SHARED, Studio, batch_predict
 
 pytestmark = pytest.mark.e2e
@@ -183,6 +184,14 @@ def test_people_are_never_overruled_and_never_asked_twice(loop: Loop) -> None:
         assert region["value"]["bitmasklabels"] == [label]
         assert region["meta"]["a2lc"]["source"] == "human"
         assert region["meta"]["a2lc"]["rank"] is None
+
+
+def test_a_backend_is_known_by_what_it_says_of_itself(loop: Loop) -> None:
+    settings = Settings(data_dir=Path(loop.server.environment["A2LC_DATA_DIR"]))
+    project = LabelStudioProject(loop.client, loop.studio.url, loop.project_id)
+    assert project.is_connected("http://elsewhere:9090", settings.installation), "known by another name"
+    assert not project.is_connected("http://elsewhere:9090", "another"), "an only backend may be another team's"
+    assert project.is_connected(loop.server.url, "another")
 
 
 def test_the_backend_is_connected_as_an_admin_sees_it(loop: Loop) -> None:

@@ -403,7 +403,7 @@ def rows_of(service: Service, project_id: int, number: int) -> dict[tuple[int, s
 @pytest.mark.e2e
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_store_is_rebuilt_from_label_studio(
-    kind: str, studio: Studio, world: World, tmp_path: Path, installed: None
+    kind: str, studio: Studio, world: World, tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project_id = street_project(studio, world, kind)
     said = a2lc("rebuild", "--project", str(project_id))
@@ -429,6 +429,12 @@ def test_a_store_is_rebuilt_from_label_studio(
     refused = a2lc("rebuild", "--project", str(project_id))
     assert refused.exit_code == 1
     assert "rounds 0 to 2" in refused.output
+    with monkeypatch.context() as patch:
+        patch.setenv("A2LC_APPEARANCE", "sam")
+        refused = a2lc("rebuild", "--project", str(project_id), "--replace")
+    assert refused.exit_code == 1
+    assert "a2lc weights fetch sam-vit-b" in " ".join(refused.output.split())
+    assert "rounds 0 to 2" in a2lc("rebuild", "--project", str(project_id)).output, "nothing was thrown away"
     shutil.rmtree(tmp_path / "data")
     done = a2lc("rebuild", "--project", str(project_id))
     assert done.exit_code == 0, done.output

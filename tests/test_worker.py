@@ -44,7 +44,7 @@ def test_a_worker_that_hangs_ends_and_says_what_hung(tmp_path: Path) -> None:
         [sys.executable, "-c", HANG, str(tmp_path)], timeout=60, capture_output=True, text=True, check=False
     )
     assert ended.returncode == worker._HUNG, ended.stderr
-    assert "time.sleep(60)" in ended.stderr or 'File "<string>"' in ended.stderr, "where it hung"
+    assert 'File "<string>", line' in ended.stderr, "where it hung"
     hung, other = ledger.shards(1, 0, "score")
     assert (hung.status, other.status) == ("failed", "waiting")
     assert "hung" in hung.error

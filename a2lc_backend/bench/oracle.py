@@ -97,6 +97,14 @@ class OraclePlatform:
         """Every image of the pool; ids count from 1."""
         return [Task(index + 1, f"{name}.png") for index, name in enumerate(self._data.names)]
 
+    def has_task(self, task_id: int) -> bool:
+        """Whether the pool has so many images."""
+        return any(task.id == task_id for task in self.tasks())
+
+    def is_submitted(self, annotation_id: int) -> bool:
+        """Whether an answer stands."""
+        return any(stamp.id == annotation_id for stamp in self.annotation_stamps())
+
     def name(self, task_id: int) -> str:
         """Name of a task's image in the data set."""
         return self._data.names[task_id - 1]

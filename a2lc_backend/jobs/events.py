@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
 
 from a2lc_backend.label_studio import LabelStudioUnreachableError
+from a2lc_backend.proposals import ProposalError
 from a2lc_backend.rounds.heartbeat import RoundBusyError
 from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.service import Service
@@ -28,7 +30,7 @@ class Events:
     """A thread that looks at Label Studio when a webhook says that something happened there.
 
     A webhook is a hint and proves nothing: it may be lost, doubled, late or forged. Start Training begins a round only
-    if Label Studio holds something that the last round did not know.
+    if Label Studio holds something that no round has begun with yet, or the last one failed.
 
     Args:
         service: does the work.
@@ -60,15 +62,19 @@ class Events:
         self._wanted.set()
 
     def _run(self) -> None:
+        next_poll = time.monotonic() + _POLL_SECONDS
         while True:
-            timed_out = not self._wanted.wait(_AGAIN_SECONDS if self._later else _POLL_SECONDS)
+            heard = self._wanted.wait(_AGAIN_SECONDS if self._later else max(next_poll - time.monotonic(), 0.0))
             if self._stopping.is_set():
                 return
-            if not timed_out:
+            if heard:
                 self._stopping.wait(_GATHER_SECONDS)
                 self._wanted.clear()
+            polls = time.monotonic() >= next_poll  # also while the webhooks of a busy project keep coming
+            if polls:
+                next_poll = time.monotonic() + _POLL_SECONDS
             try:
-                self._handle(self._waiting if timed_out else set())
+                self._handle(self._waiting if polls else set())
             except Exception:  # the thread must outlive any event
                 log.exception("webhooks could not be handled; they are kept")
 
@@ -105,6 +111,9 @@ class Events:
             return False
         except RoundBusyError:
             return False  # another process has the project for a moment
-        except (PlatformError, SettingsError, ArtifactError) as error:
+        except (PlatformError, SettingsError, ArtifactError, ProposalError) as error:
             log.error("nothing is begun", project=project_id, error=str(error))
+        except Exception:  # another project's webhooks do not wait for this one
+            log.exception("a project could not be looked at; its webhooks are kept", project=project_id)
+            return False
         return True

@@ -102,7 +102,9 @@ class Workshop:
         self._doing = f"project {project_id}, round {number}, {phase} {index}"
         try:
             context = self._context(project_id, number)
-            if context is not None and not work_shard(context, kind, index, self.name, STALE_SECONDS, self.stopping):
+            if context is None:
+                return
+            if work_shard(context, kind, index, self.name, STALE_SECONDS, self.stopping) == "failed":
                 self._contexts.clear()  # what was read of Label Studio may be what has to be mended
         except (RoundStoppedError, RoundBusyError) as error:
             log.info("shard is not finished here", project=project_id, round=number, phase=phase, reason=str(error))

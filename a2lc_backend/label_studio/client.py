@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from label_studio_sdk.client import LabelStudio
@@ -17,6 +17,8 @@ from a2lc_backend.rounds.platform import PlatformError
 
 TIMEOUT_SECONDS = 120.0
 _LISTINGS = 4
+
+Found = TypeVar("Found")
 
 
 class LabelStudioError(PlatformError):
@@ -68,6 +70,16 @@ def unless_gone() -> Iterator[None]:
     except ApiError as error:
         if status_of(error) != 404:
             raise
+
+
+def found_or_none(get: Callable[[], Found]) -> Found | None:
+    """What the SDK gets, None where Label Studio answers 404."""
+    try:
+        return get()
+    except ApiError as error:
+        if status_of(error) == 404:
+            return None
+        raise
 
 
 def every(pages: Callable[[], SyncPager[RoleBasedTask, Any]]) -> list[RoleBasedTask]:

@@ -18,7 +18,14 @@ from label_studio_sdk.core.api_error import ApiError
 from numpy.typing import NDArray
 
 from a2lc_backend.images import ImageError, decode_image
-from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnreachableError, every, explained, status_of
+from a2lc_backend.label_studio.client import (
+    LabelStudioError,
+    LabelStudioUnreachableError,
+    every,
+    explained,
+    found_or_none,
+    status_of,
+)
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
 from a2lc_backend.label_studio.patience import PASSING, Patience
 from a2lc_backend.label_studio.publish import VERSION, Publisher
@@ -48,12 +55,23 @@ _IMAGE_SECONDS = 60
 _REFUSED_SECONDS = 10.0
 """How long an image is asked for again that Label Studio refuses: it may be this one image's fault."""
 
+_HEALTH_SECONDS = 5.0
+
 _ANNOTATED: dict[str, object] = {
     "filters": {
         "conjunction": "and",
         "items": [{"filter": "filter:tasks:total_annotations", "operator": "greater", "type": "Number", "value": 0}],
     }
 }
+
+
+def _health(url: str) -> dict[str, Any]:
+    """What an ML backend says of itself, nothing if it does not answer as one."""
+    try:
+        said = httpx.get(f"{url}/health", timeout=_HEALTH_SECONDS).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 class LabelStudioProject:
@@ -99,11 +117,16 @@ class LabelStudioProject:
         prompts = tuple(label.prompts for label in self.config.labels)
         return ProjectInfo(self._project.title or f"project {self._id}", self.config.classes, prompts)
 
-    def is_connected(self, backend_url: str) -> bool:
-        """Whether this program is an ML backend of the project."""
+    def is_connected(self, backend_url: str, installation: str) -> bool:
+        """Whether this program is an ML backend of the project, be it by another name than it knows itself.
+
+        Args:
+            backend_url: how the program knows itself.
+            installation: how it names itself in `/health`.
+        """
         with explained(self._url, f"reading the ML backends of project {self._id}"):
-            backends = self._client.ml.list(project=self._id)
-        return len(backends) == 1 or any((item.url or "").rstrip("/") == backend_url for item in backends)
+            urls = [(item.url or "").rstrip("/") for item in self._client.ml.list(project=self._id)]
+        return backend_url in urls or any(_health(url).get("installation") == installation for url in urls)
 
     def extra_params(self, backend_url: str) -> dict[str, Any]:
         """What the admin wrote into the "extra params" of this backend in the project's settings."""
@@ -115,6 +138,17 @@ class LabelStudioProject:
             if backend.extra_params:
                 return dict(backend.extra_params)
         return {}
+
+    def has_task(self, task_id: int) -> bool:
+        """See `Platform.has_task`."""
+        with explained(self._url, f"looking for task {task_id}"):
+            return found_or_none(lambda: self._client.tasks.get(id=str(task_id))) is not None
+
+    def is_submitted(self, annotation_id: int) -> bool:
+        """See `Platform.is_submitted`."""
+        with explained(self._url, f"looking for annotation {annotation_id}"):
+            found = found_or_none(lambda: self._client.annotations.get(id=annotation_id))
+        return found is not None and not found.was_cancelled
 
     def tasks(self) -> list[Task]:
         """Every image, by id; tasks that repeat an image for a second look are left out."""
@@ -231,12 +265,9 @@ class LabelStudioProject:
     def annotation(self, stamp: AnnotationStamp, size: tuple[int, int]) -> Annotation | None:
         """The content of an annotation; the webhook's payload is never trusted instead."""
         with explained(self._url, f"reading annotation {stamp.id}"):
-            try:
-                found = self._client.annotations.get(id=stamp.id)
-            except ApiError as error:
-                if status_of(error) == 404:
-                    return None
-                raise
+            found = found_or_none(lambda: self._client.annotations.get(id=stamp.id))
+        if found is None:
+            return None
         where = f"task {stamp.task_id}, annotation {stamp.id}"
         regions, unreadable, problems = self._decode(list(found.result or []), size, where)
         made_at = found.updated_at or found.created_at or datetime.now(timezone.utc)

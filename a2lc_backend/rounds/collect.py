@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from a2lc_backend.images import pixels_digest
 from a2lc_backend.masks import MaskSet
 from a2lc_backend.rounds.context import Context, Items, Progress
-from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, TaskError
+from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, Task, TaskError
 from a2lc_backend.rounds.reading import Reading, Shown, read_annotation
 from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import Labels
 from a2lc_backend.store import Correction, Project, SeenAnnotation, TaskState
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class _News:
-    """What the platform holds that the ledger does not know, and the other way round."""
+    """What the platform holds that the ledger does not know, and the other way round.
+
+    Attributes:
+        gone: tasks that were deleted.
+        replaced: tasks that show another picture now.
+        tasks: those that are new, replaced, or have another address.
+        forgotten: annotations that were deleted or skipped.
+        changed: annotations that are new or were submitted again.
+    """
 
     gone: frozenset[int]
+    replaced: frozenset[int]
     tasks: tuple[TaskState, ...]
     forgotten: frozenset[int]
     changed: tuple[AnnotationStamp, ...]
@@ -28,19 +42,19 @@ class _News:
 
 
 def collect(context: Context, _items: Items, progress: Progress) -> None:
-    """The phase; see `take_over`."""
+    """The phase: `take_over`, and this round begins with it."""
     take_over(context, progress)
+    context.ledger.save_project(replace(context.project(), news=False))
 
 
-def take_over(context: Context, progress: Progress) -> bool:
+def take_over(context: Context, progress: Progress) -> None:
     """Take over tasks and human corrections from the platform: all that changed since the last look.
+
+    That there was something is kept with the project, until a round begins with it.
 
     Args:
         context: of the round that the corrections count in.
         progress: told of annotations.
-
-    Returns:
-        Whether tasks or annotations were new, changed or gone.
 
     Raises:
         PlatformError: if the platform cannot be used, or its classes are others than before.
@@ -50,10 +64,16 @@ def take_over(context: Context, progress: Progress) -> bool:
     last = ledger.last_done(project_id)
     if last is not None:
         context.platform.tidy(last.version)  # a request that was given up may have arrived after the version was shown
-    news = _news(context)
+    news = _news(context, progress)
+    if news.any:
+        ledger.save_project(replace(context.project(), news=True))
     for task_id in sorted(news.gone):
         context.note("collect", task_id, f"task {task_id} was deleted in Label Studio; it is left out from now on")
-    ledger.forget_tasks(project_id, news.gone)
+    for task_id in sorted(news.replaced):
+        context.note(
+            "collect", task_id, f"task {task_id} shows another picture now; what people said of the old one is left out"
+        )
+    ledger.forget_tasks(project_id, news.gone | news.replaced)
     ledger.save_tasks(project_id, news.tasks)
     ledger.forget_annotations(project_id, news.forgotten)
     known = {state.task_id: state for state in ledger.tasks(project_id)}
@@ -62,26 +82,55 @@ def take_over(context: Context, progress: Progress) -> bool:
         progress(done, len(news.changed))
         reader.collect(stamp, known.get(stamp.task_id))
     progress(len(news.changed), len(news.changed))
-    return news.any
 
 
-def _news(context: Context) -> _News:
+def _news(context: Context, progress: Progress) -> _News:
+    """Compare the platform with the ledger; what a listing lacks is asked for by itself before it counts as gone."""
     ledger, platform, project_id = context.ledger, context.platform, context.project_id
     known = {state.task_id: state for state in ledger.tasks(project_id)}
     present = {task.id: task for task in platform.tasks()}
-    tasks = [
-        TaskState(task.id, task.image)  # of another image, what was known of the old one does not hold
-        for task in present.values()
-        if task.id not in known or known[task.id].image != task.image
-    ]
-    stamps = {stamp.id: stamp for stamp in platform.annotation_stamps() if stamp.task_id in present}
-    seen = ledger.seen_annotations(project_id)
+    absent = [task_id for task_id in known if task_id not in present]
+    gone = {task_id for task_id in _told(absent, progress) if not platform.has_task(task_id)}
+    moved = [known[task.id] for task in present.values() if task.id in known and known[task.id].image != task.image]
+    followed = [_follow(context, state, present[state.task_id]) for state in _told(moved, progress)]
+    replaced = {state.task_id for state in followed if not state.pixels and known[state.task_id].pixels}
+    tasks = [TaskState(task.id, task.image) for task in present.values() if task.id not in known]
+    tasks += [state for state in followed if state != known[state.task_id]]
+    there = (present.keys() | known.keys()) - gone
+    stamps = {stamp.id: stamp for stamp in platform.annotation_stamps() if stamp.task_id in there}
+    seen = {
+        number: item for number, item in ledger.seen_annotations(project_id).items() if item.task_id not in replaced
+    }
+    missing = [number for number, item in seen.items() if number not in stamps and item.task_id not in gone]
+    forgotten = {number for number in _told(missing, progress) if not platform.is_submitted(number)}
     changed = [
         stamp for stamp in stamps.values() if stamp.id not in seen or seen[stamp.id].updated_at != stamp.updated_at
     ]
-    return _News(
-        frozenset(known.keys() - present.keys()), tuple(tasks), frozenset(seen.keys() - stamps.keys()), tuple(changed)
-    )
+    return _News(frozenset(gone), frozenset(replaced), tuple(tasks), frozenset(forgotten), tuple(changed))
+
+
+def _told(items: list[Item], progress: Progress) -> Iterator[Item]:
+    """Each of some items; progress is told, so that asking for thousands can be stopped and does not look dead."""
+    for done, item in enumerate(items):
+        progress(done, len(items))
+        yield item
+
+
+def _follow(context: Context, state: TaskState, task: Task) -> TaskState:
+    """What is known of a task whose image has another address now.
+
+    The same picture keeps all that people said of it. Of another picture nothing is known. One that cannot be read is
+    looked at again the next time.
+    """
+    if not state.mask_key:
+        return replace(state, image=task.image)
+    try:
+        image = context.platform.image(task)
+    except TaskError as error:
+        context.note("collect", task.id, f"{error}; until then the picture at the former address stays")
+        return state
+    same = state.pixels in ("", pixels_digest(image))  # "": it was read by a version that kept no digest
+    return replace(state, image=task.image) if same else TaskState(task.id, task.image)
 
 
 def _take_over_project(context: Context) -> None:
@@ -92,7 +141,8 @@ def _take_over_project(context: Context) -> None:
             f"the label config of project {context.project_id} no longer starts with the classes "
             f"{', '.join(before.classes)}; put them back in that order and add new classes after them"
         )
-    context.ledger.save_project(Project(context.project_id, info.title, info.classes))
+    news = before is not None and before.news
+    context.ledger.save_project(Project(context.project_id, info.title, info.classes, news))
 
 
 class _Reader:
@@ -111,10 +161,13 @@ class _Reader:
     def collect(self, stamp: AnnotationStamp, state: TaskState | None) -> None:
         context = self._context
         seen = SeenAnnotation(stamp.id, stamp.task_id, stamp.updated_at)
-        if state is None or not state.ready:
-            # It was there before the program proposed anything: `existing` proposals read it as first labels.
-            context.ledger.save_annotation(context.project_id, seen, [])
+        if state is None:
             return
+        if not state.ready:
+            if not state.mask_key and not state.error:
+                # It was there before the program proposed anything: `existing` proposals read it as first labels.
+                context.ledger.save_annotation(context.project_id, seen, [])
+            return  # else it is read as soon as the image has masks (again); what it said before holds meanwhile
         try:
             masks = context.workspace.masks(state.mask_key)
             annotation = context.platform.annotation(stamp, masks.size)

@@ -35,6 +35,7 @@ def correct(context: Context, _items: Items, progress: Progress) -> None:
         proposals = make_corrector(context.settings.corrector).propose(table, classes, context.number, seed)
         result = _spread(proposals, scored, result)
     strata = stratify(result.proposed, result.margin, result.seconded)
+    progress(len(pool.states), len(pool.states))  # of a round that was cancelled during the training nothing is written
     applied = _apply(context, pool, result, strata)
     labels = np.where(applied, result.labels, result.base)
     believed = np.nan_to_num(np.where(applied, result.belief, result.base_belief))

@@ -101,11 +101,9 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
             try:
-                self._reason = self._beat()
+                self._reason = self._beat() or self._reason  # the claim is kept until the work has been given back
             except Exception as error:  # what keeps a claim alive must outlive a ledger that is away
                 log.warning("a claim could not be renewed; it is tried again", error=str(error))
-            if self._reason is not None:
-                return
 
 
 @contextmanager

@@ -122,6 +122,14 @@ class Platform(Protocol):
         """Every image of the project, by id; raises PlatformError."""
         ...
 
+    def has_task(self, task_id: int) -> bool:
+        """Whether a task is there, though a listing that changed meanwhile may have lacked it; raises PlatformError."""
+        ...
+
+    def is_submitted(self, annotation_id: int) -> bool:
+        """Whether an annotation is there and not skipped, as `has_task`; raises PlatformError."""
+        ...
+
     def image(self, task: Task) -> NDArray[np.uint8]:
         """The image, (H, W, 3) uint8 RGB; raises TaskError."""
         ...

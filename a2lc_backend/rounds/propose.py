@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from a2lc_backend.foundation import FoundationError
+from a2lc_backend.images import pixels_digest
 from a2lc_backend.masks import split_pieces
 from a2lc_backend.proposals import Picture
 from a2lc_backend.rounds.context import Context, Items, Progress
@@ -43,8 +44,8 @@ def propose(context: Context, items: Items, progress: Progress) -> None:
         if state is None:
             continue  # it was deleted during the round
         try:
-            key = propose_task(context, state, edits.get(task_id, []), classes, segmenter)
-            context.ledger.save_tasks(context.project_id, [replace(state, ready=True, mask_key=key, error="")])
+            ready = propose_task(context, state, edits.get(task_id, []), classes, segmenter)
+            context.ledger.save_tasks(context.project_id, [ready])
         except WeightsError as error:
             raise PlatformError(str(error)) from error  # without them no image gets masks
         except (TaskError, FoundationError, ValueError) as error:
@@ -104,7 +105,7 @@ def propose_task(
     edits: Sequence[tuple[str, Verdict]],
     classes: tuple[str, ...],
     segmenter: Segmenter,
-) -> str:
+) -> TaskState:
     """Store what rounds need of one image: its masks, their features and what θ reads.
 
     Args:
@@ -115,7 +116,7 @@ def propose_task(
         segmenter: θ, trained or not.
 
     Returns:
-        Artifact key of the masks that hold.
+        The image with the masks that hold.
 
     Raises:
         TaskError: if the image cannot be had.
@@ -149,7 +150,7 @@ def propose_task(
             masks = split_pieces(masks)
         imported = workspace.catalog(proposed_key).imported
         workspace.write_masks(key, masks, context.describe(task, image, masks), imported)
-    return key
+    return replace(state, ready=True, mask_key=key, error="", pixels=pixels_digest(image))
 
 
 def _prompts(context: Context, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

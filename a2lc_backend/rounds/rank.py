@@ -31,6 +31,7 @@ def rank(context: Context, _items: Items, progress: Progress) -> None:
     queue = build_queue(table, context.settings, context.current().budget, seed)
     guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
     queries = _queries(context, pool, labels, queue, guesses)
+    progress(len(pool.states), len(pool.states))  # of a round that was cancelled meanwhile nothing is written
     context.ledger.save_queries(context.project_id, context.number, queries)
     context.ledger.save_audits(context.project_id, context.number, _audits(context, pool, labels, queue))
     trust = take_stock(context, pool, labels, table, queue.masks)

@@ -23,6 +23,8 @@ _BEAT_SECONDS = 0.5
 _BEATS_A_RENEWAL = 10
 _PROGRESS_SECONDS = 0.3
 _CANCEL_POLL_SECONDS = 0.2
+_CANCEL_SECONDS = 600.0
+"""How long shards that still speak are waited for; each gives itself back at its next progress."""
 
 log = structlog.get_logger()
 
@@ -245,7 +247,7 @@ def _in_process(owner: str, stop: threading.Event | None) -> Dispatch:
             if shard.status == "done":
                 continue
             # Whoever holds the project's lock is alone: a claim of another process is a dead one's.
-            if shard.status == "failed" or not work_shard(context, kind, shard.index, owner, 0.0, stop, report):
+            if shard.status == "failed" or work_shard(context, kind, shard.index, owner, 0.0, stop, report) != "done":
                 return
             report("")
 
@@ -259,7 +261,7 @@ def _cancel(context: Context) -> None:
         RoundFailedError: if the platform refuses; the round can be cancelled again.
     """
     ledger, project_id, number = context.ledger, context.project_id, context.number
-    end = time.monotonic() + STALE_SECONDS
+    end = time.monotonic() + _CANCEL_SECONDS
     while time.monotonic() < end and any(shard.status == "running" for shard in _alive(context)):
         time.sleep(_CANCEL_POLL_SECONDS)
     version = context.current().version

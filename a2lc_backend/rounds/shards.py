@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import structlog
 
@@ -21,6 +22,8 @@ _BEAT_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.3
 _ATTEMPTS = 8
 
+Outcome = Literal["done", "failed", "taken"]
+
 log = structlog.get_logger()
 
 
@@ -32,7 +35,7 @@ def work_shard(
     stale_after: float,
     stop: threading.Event | None = None,
     report: Callable[[str], None] | None = None,
-) -> bool:
+) -> Outcome:
     """Claim a shard, do it, and write down how that ended.
 
     Args:
@@ -45,7 +48,7 @@ def work_shard(
         report: called after progress is written; may raise what `Progress` may.
 
     Returns:
-        Whether the shard is done by this call; it was another's if not, or it failed, which the ledger says.
+        `done`, `failed`, as the ledger says then too, or `taken`: it is another's, or was done before.
 
     Raises:
         RoundStoppedError: if the shard was given back.
@@ -54,7 +57,7 @@ def work_shard(
     ledger = context.ledger
     shard = ledger.claim_shard(context.project_id, context.number, kind.name, index, owner, stale_after)
     if shard is None:
-        return False
+        return "taken"
     logger = log.bind(project=context.project_id, round=context.number, phase=kind.name, shard=index)
     if shard.attempts > _ATTEMPTS:
         ledger.end_shard(
@@ -62,7 +65,7 @@ def work_shard(
             f"shard {index} was begun {_ATTEMPTS} times and never finished: its process was killed each time; see "
             "whether the machine ran out of memory, then start the round again",
         )
-        return False
+        return "failed"
     work = _Work(context, shard, stop, report)
     try:
         with Heartbeat(work.beat, _BEAT_SECONDS) as heart:
@@ -80,8 +83,8 @@ def work_shard(
         message = str(error) if expected else f"{type(error).__name__}: {error}"
         ledger.end_shard(shard, message or type(error).__name__)
         logger.error("shard failed", error=message, exc_info=not expected)
-        return False
-    return ledger.end_shard(shard)
+        return "failed"
+    return "done" if ledger.end_shard(shard) else "taken"
 
 
 class _Work:

@@ -65,7 +65,7 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
     gone = {(item.round, item.task_id, item.region_id) for item in ledger.undone(project_id)}
     later = {
         (item.task_id, item.region_id)
-        for after in range(number + 1, last.number + 1)
+        for after in (record.number for record in ledger.finished(project_id) if record.number > number)
         for item in ledger.auto_corrections(project_id, after)
         if (after, item.task_id, item.region_id) not in gone
     }

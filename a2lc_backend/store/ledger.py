@@ -63,9 +63,9 @@ class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
     # Projects and tasks
 
     def save_project(self, project: Project) -> None:
-        """Add a project or refresh its title and classes."""
+        """Add a project or refresh what is known of it."""
         with self._engine.begin() as db:
-            row = {"id": project.id, "title": project.title, "classes": list(project.classes)}
+            row = asdict(project) | {"classes": list(project.classes), "news": int(project.news)}
             replace_rows(db, tables.projects, [row], ("id",))
 
     def project(self, project_id: int) -> Project | None:
@@ -77,7 +77,7 @@ class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
         """Every known project, by id."""
         with self._engine.connect() as db:
             rows = db.execute(select(tables.projects).order_by(tables.projects.c.id)).all()
-        return [Project(row.id, row.title, tuple(row.classes)) for row in rows]
+        return [Project(row.id, row.title, tuple(row.classes), bool(row.news)) for row in rows]
 
     def save_tasks(self, project_id: int, states: Sequence[TaskState]) -> None:
         """Add tasks or replace what is known of them."""
@@ -435,7 +435,7 @@ def _make_engine(url: str) -> Engine:
 
 
 def _task(row: Any) -> TaskState:
-    return TaskState(row.task_id, row.image, bool(row.ready), row.mask_key, row.error)
+    return TaskState(row.task_id, row.image, bool(row.ready), row.mask_key, row.error, row.pixels)
 
 
 def _round(row: Any) -> Round:

@@ -24,11 +24,13 @@ class Project:
         id: of the project in Label Studio.
         title: as shown there.
         classes: names, in the order of the label config; a class id is an index here.
+        news: something was taken over from Label Studio that no round has begun with yet.
     """
 
     id: int
     title: str
     classes: tuple[str, ...]
+    news: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class TaskState:
         task_id: of the task in Label Studio.
         image: address of the image as the task gives it.
         ready: its proposals are stored.
-        mask_key: artifact key of the masks that hold now; empty before `ready`.
+        mask_key: artifact key of the masks that hold now, or held before they were lost; empty before `ready`.
         error: why the task is left out, with the mend; empty when nothing is wrong.
+        pixels: digest of the image that has been read; empty before `ready`.
     """
 
     task_id: int
@@ -48,6 +51,7 @@ class TaskState:
     ready: bool = False
     mask_key: str = ""
     error: str = ""
+    pixels: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ projects = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("title", Text, nullable=False),
     Column("classes", JSON, nullable=False),
+    Column("news", Integer, nullable=False, default=0, server_default="0"),
 )
 
 tasks = Table(
@@ -23,6 +24,7 @@ tasks = Table(
     Column("ready", Integer, nullable=False, default=0),
     Column("mask_key", Text, nullable=False, default=""),
     Column("error", Text, nullable=False, default=""),
+    Column("pixels", String(32), nullable=False, default="", server_default=""),
 )
 
 rounds = Table(
