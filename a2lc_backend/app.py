@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, HTTPException, Query, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,7 +86,7 @@ def create_app(service: Service) -> FastAPI:
         yield
         service.close(idle=jobs.stop())
 
-    app = FastAPI(title="A²LC for Label Studio", version=__version__, lifespan=life)
+    app = FastAPIOffline(title="A²LC for Label Studio", version=__version__, lifespan=life)
     _add_contract(app, service, jobs, metrics)
     _add_rounds(app, service, jobs)
     _add_proposals(app, service)

@@ -11,7 +11,7 @@ from a2lc_backend.foundation import FoundationError
 from a2lc_backend.label_studio import LabelStudioError, LabelStudioProject, open_client
 from a2lc_backend.perception import Perception
 from a2lc_backend.rounds.platform import TaskError
-from a2lc_backend.settings import Settings, SettingsError
+from a2lc_backend.settings import ProjectSettings, Settings, SettingsError
 from a2lc_backend.store import Artifacts, Ledger
 
 _IMAGES = 3
@@ -35,6 +35,9 @@ def examine(settings: Settings, project_id: int | None) -> Iterator[Finding]:
     """
     yield _check("ledger", lambda: _ledger(settings))
     yield _check("artifacts", lambda: _artifacts(settings))
+    if settings.redis_url.get_secret_value():
+        yield _check("Redis", lambda: _redis(settings))
+        yield _check("workers", lambda: _workers(settings))
     yield _check("backend", lambda: _backend(settings))
     reached = _check("Label Studio", lambda: _label_studio(settings))
     yield reached
@@ -50,11 +53,14 @@ def examine(settings: Settings, project_id: int | None) -> Iterator[Finding]:
     project = LabelStudioProject(client, settings.label_studio_url, project_id, settings.max_pixels)
     config = _check(f"project {project_id}", lambda: _config(project))
     yield config
+    if not config.healthy:
+        return
     yield _check("connection", lambda: _connection(settings, project_id))
-    if config.healthy:
-        yield _check("settings of the project", lambda: _project_settings(settings, project))
+    chosen = _check("settings of the project", lambda: _project_settings(settings, project))
+    yield chosen
+    if chosen.healthy:
         yield _check("models", lambda: _models(settings, project))
-        yield _check("images", lambda: _images(project))
+    yield _check("images", lambda: _images(project))
 
 
 class _BrokenError(RuntimeError):
@@ -74,8 +80,14 @@ def _ledger(settings: Settings) -> str:
     try:
         ledger = Ledger(settings.ledger_url)
     except Exception as error:
-        raise _BrokenError(f"{error}; set A2LC_DATA_DIR to a writable folder, or A2LC_DATABASE_URL") from error
-    return f"{len(ledger.projects())} projects in {ledger.url.split('@')[-1]}"
+        mend = (
+            "see that the database runs, and that A2LC_DATABASE_URL has its host, name, user and password"
+            if settings.database_url
+            else "set A2LC_DATA_DIR to a writable folder, or A2LC_DATABASE_URL"
+        )
+        raise _BrokenError(f"{str(error).splitlines()[0]}; {mend}") from error
+    count = len(ledger.projects())
+    return f"{count} {'project' if count == 1 else 'projects'} in {ledger.url.split('@')[-1]}"
 
 
 def _artifacts(settings: Settings) -> str:
@@ -87,6 +99,28 @@ def _artifacts(settings: Settings) -> str:
     except Exception as error:
         raise _BrokenError(f"{error}; set A2LC_ARTIFACTS_URL to an address that can be written") from error
     return settings.artifact_url
+
+
+def _redis(settings: Settings) -> str:
+    from redis.exceptions import RedisError  # noqa: PLC0415 - only who uses Redis loads it
+
+    from a2lc_backend.jobs.redis_queue import open_redis  # noqa: PLC0415
+
+    url = settings.redis_url.get_secret_value()
+    try:
+        open_redis(url).ping()
+    except (RedisError, ValueError) as error:
+        raise _BrokenError(f"{error}; start Redis, or set A2LC_REDIS_URL to its address") from error
+    return "answers"
+
+
+def _workers(settings: Settings) -> str:
+    from a2lc_backend.jobs.redis_queue import listening, missing_workers  # noqa: PLC0415
+
+    ledger = Ledger(settings.ledger_url)
+    if missing := missing_workers(ledger):
+        raise _BrokenError(missing)
+    return ", ".join(f"{count} on {queue}" for queue, count in sorted(listening(ledger).items()))
 
 
 def _backend(settings: Settings) -> str:
@@ -160,7 +194,12 @@ def _connection(settings: Settings, project_id: int) -> str:
 
 def _project_settings(settings: Settings, project: LabelStudioProject) -> str:
     chosen = settings.project(project.extra_params(settings.own_url))
-    return ", ".join(f"{name} {value}" for name, value in chosen.model_dump().items())
+    changed = {
+        name: value
+        for name, value in chosen.model_dump().items()
+        if value != ProjectSettings.model_fields[name].get_default(call_default_factory=True)
+    }
+    return ", ".join(f"{name} {value!r}" for name, value in changed.items()) or "all as they are by default"
 
 
 def _models(settings: Settings, project: LabelStudioProject) -> str:
@@ -168,8 +207,14 @@ def _models(settings: Settings, project: LabelStudioProject) -> str:
     perception = Perception(settings, Artifacts(settings.artifact_url), Ledger(settings.ledger_url))
     names = perception.needed(chosen)
     clicks = perception.clicked_name(chosen)
-    for name in [*names, *([clicks] if clicks else [])]:
-        perception.weights.path(name)
+    problems = []
+    for name in dict.fromkeys([*names, *([clicks] if clicks else [])]):
+        try:
+            perception.weights.path(name)
+        except FoundationError as error:
+            problems.append(str(error))
+    if problems:
+        raise _BrokenError("; ".join(problems))
     rounds = f"rounds ask {', '.join(names)}" if names else "rounds ask no foundation model"
     if clicks:
         return f"{rounds}; {clicks} answers smart tools"

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from a2lc_backend.rounds.phases import QUEUES
 from a2lc_backend.service import Service
 from a2lc_backend.store import ALIVE_SECONDS, Project
 
@@ -46,7 +47,7 @@ class _FromLedger(Collector):
         found = {
             "rounds": GaugeMetricFamily("a2lc_rounds", "Rounds of a project", labels=["project", "status"]),
             "queue": GaugeMetricFamily("a2lc_queued_masks", "Masks in the review queue", labels=["project"]),
-            "human": GaugeMetricFamily("a2lc_human_corrections", "Masks people decided", labels=["project"]),
+            "human": GaugeMetricFamily("a2lc_human_corrections", "Answers of people that stand", labels=["project"]),
             "auto": GaugeMetricFamily("a2lc_auto_corrections", "Labels the last round changed", labels=["project"]),
             "phase": GaugeMetricFamily(
                 "a2lc_phase_seconds", "Duration of the last round's phases", labels=["project", "phase"]
@@ -74,8 +75,8 @@ class _FromLedger(Collector):
         yield jobs
         workers = GaugeMetricFamily("a2lc_workers", "Live workers that listen on a queue", labels=["queue"])
         alive = Counts(queue for worker in self._ledger.workers(ALIVE_SECONDS) for queue in worker.queues)
-        for queue, count in alive.items():
-            workers.add_metric([queue], count)
+        for queue in (f"a2lc-{name}" for name in QUEUES):
+            workers.add_metric([queue], alive[queue])
         yield workers
 
     def _of_project(self, project: Project, found: dict[str, GaugeMetricFamily]) -> None:

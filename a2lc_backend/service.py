@@ -152,6 +152,8 @@ class Service:
         try:
             context = self.context(unfinished)
         except Exception as error:
+            if unfinished.status == "cancelling" and not unfinished.version:
+                return self._give_up(unfinished)
             if not (patient and isinstance(error, LabelStudioUnreachableError)):
                 self.ledger.change_status(
                     project_id, unfinished.number, ["running", "cancelling"], "failed", str(error)
@@ -159,6 +161,14 @@ class Service:
             self.ledger.release_lock(project_id, self.owner)
             raise
         return run_round(context, self.owner, watch, stop, dispatch)
+
+    def _give_up(self, record: Round) -> Round:
+        """Cancel a round that published nothing, as of a project that is not there: Label Studio is not needed."""
+        self.ledger.forget_round(record.project_id, record.number)
+        Workspace(self.artifacts, record.project_id).forget_round(record.number)
+        self.ledger.change_status(record.project_id, record.number, ["cancelling"], "cancelled")
+        self.ledger.release_lock(record.project_id, self.owner)
+        return replace(record, status="cancelled")
 
     def look(self, project_id: int, needed: bool) -> Look | None:
         """Take over what people did since the last round, between rounds.

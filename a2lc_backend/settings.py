@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from dotenv import dotenv_values
 from platformdirs import user_data_path
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_TEST_PREFIX = "A2LC_TEST_"
+"""Variables of this project's own tests."""
 
 
 class SettingsError(ValueError):
@@ -239,7 +245,8 @@ class Settings(BaseSettings):
             return ProjectSettings(**(values | (extra_params or {})))
         except (ValidationError, TypeError) as error:
             from_environment = [name for name in values if name not in (extra_params or {})]
-            raise SettingsError(f"project settings: {describe(error, from_environment)}") from error
+            where = " (extra params of the ML backend, in the project's Settings > Model)" if extra_params else ""
+            raise SettingsError(f"project settings: {describe(error, from_environment)}{where}") from error
 
 
 def load_settings() -> Settings:
@@ -248,10 +255,31 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: naming each wrong variable.
     """
+    _refuse_unknown()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise SettingsError(f"settings: {describe(error, Settings.model_fields)}") from error
+    settings.project()
+    return settings
+
+
+def _refuse_unknown() -> None:
+    """Raise SettingsError for a variable that looks like a setting and is none: a slip of the pen would go unseen."""
+    known = [f"A2LC_{name.upper()}" for name in Settings.model_fields]
+    given = {*os.environ, *dotenv_values(str(Settings.model_config["env_file"]))}
+    unknown = sorted(name for name in given if name.upper().startswith("A2LC_") and name.upper() not in known)
+    unknown = [name for name in unknown if not name.upper().startswith(_TEST_PREFIX)]
+    if unknown:
+        raise SettingsError(
+            "; ".join(f"settings: {name} is no setting{_nearest(name, known, 'A2LC_')}" for name in unknown)
+        )
+
+
+def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
+    """What may have been meant by a name; a prefix that all names have does not make them alike."""
+    found = get_close_matches(name.removeprefix(prefix), [other.removeprefix(prefix) for other in known], n=1)
+    return f"; did you mean {prefix}{found[0]}?" if found else "; the README lists them"
 
 
 def describe(error: ValidationError | TypeError, from_environment: Collection[str] = ()) -> str:
@@ -268,5 +296,10 @@ def describe(error: ValidationError | TypeError, from_environment: Collection[st
         name = ".".join(str(part) for part in item["loc"])  # empty where values do not fit each other
         if name in from_environment:
             name = f"A2LC_{name.upper()}"
-        wrong.append(f"{name}: {item['msg']}" if name else item["msg"])
+        if item["type"] == "extra_forbidden":
+            wrong.append(f"{name} is no setting of a project{_nearest(name, ProjectSettings.model_fields)}")
+        elif name:
+            wrong.append(f"{name}: {item['msg']}, not {str(item['input'])[:60]!r}")
+        else:
+            wrong.append(item["msg"])
     return "; ".join(wrong)

@@ -270,6 +270,12 @@ class Weights:
             elif wrong := _differs(path, file):
                 yield f"{path} {wrong}; get it again with: {item.command}"
 
+    def right_size(self, name: str) -> bool:
+        """Whether the files have the sizes that were published, or written down when they were fetched."""
+        item = entry(name)
+        place = self._place(item)
+        return all(file.size is None or _length(place / file.name) == file.size for file in self._expected(item))
+
     def unverified(self, name: str) -> list[str]:
         """Files that are used, but nothing says what they should be."""
         item = entry(name)
@@ -329,10 +335,13 @@ class Weights:
         return [published.get(name) or written[name] for name in dict.fromkeys([*published, *written])]
 
     def _mend(self, item: Entry) -> str:
+        return f"get them with: {item.command} - {self._by_hand(item)}"
+
+    def _by_hand(self, item: Entry) -> str:
         names = ", ".join(file.name for file in item.files)
         what = f"{names} and the other .json and .txt files" if item.repository else names
         return (
-            f"get them with: {item.command} - or, without internet, put the files of {item.address} ({what}) into "
+            f"or, without internet, put the files of {item.address} ({what}), fetched on another machine, into "
             f"{self.folder / item.name}"
         )
 
@@ -355,8 +364,8 @@ class Weights:
                 vain = 0 if _length(part) >= before + CHUNK else vain + 1
                 if vain == ATTEMPTS:
                     raise WeightsError(
-                        f"{item.address} cannot be fetched ({type(error).__name__}: {error}); when you fetch again it "
-                        f"goes on after {_length(part):,} bytes. {self._mend(item)}"
+                        f"{item.address} cannot be fetched ({type(error).__name__}: {error}); fetch again and it goes "
+                        f"on after {_length(part):,} bytes, {self._by_hand(item)}"
                     ) from error
             time.sleep(PAUSE * 2**vain)
 
@@ -376,13 +385,17 @@ class Weights:
             ) from error
         except Exception as error:  # the client lets through those of its HTTP library, another one in each version
             raise WeightsError(
-                f"{item.address} cannot be fetched ({type(error).__name__}: {error}). {self._mend(item)}"
+                f"{item.address} cannot be fetched ({type(error).__name__}: {error}); fetch again when it can be "
+                f"reached, {self._by_hand(item)}"
             ) from error
         names = sorted(path.name for path in staging.iterdir() if path.is_file() and path.name != MANIFEST)
         # Where the hub cannot be reached, the client returns without an error if anything lies in the folder already.
         lacking = [file.name for file in item.files if file.name not in names]
         if lacking:
-            raise WeightsError(f"{item.address} cannot be fetched ({lacking[0]} did not come). {self._mend(item)}")
+            raise WeightsError(
+                f"{item.address} cannot be fetched ({lacking[0]} did not come); fetch again when it can be reached, "
+                f"{self._by_hand(item)}"
+            )
         return names
 
 

@@ -196,9 +196,30 @@ def test_no_answer_carries_a_token(web: TestClient) -> None:
 def test_a_round_that_could_never_begin_can_be_given_up(service: Service) -> None:
     service.ledger.begin_round(3, 10)
     assert service.ledger.change_status(3, 0, ["running"], "cancelling")
+    assert service.run(3).status == "cancelled", "nothing was published: Label Studio need not answer"
+    service.ledger.begin_round(3, 10)
+    record = service.ledger.round(3, 1)
+    assert record is not None
+    service.ledger.save_round(replace(record, version="a2lc-r1-abc"))
+    assert service.ledger.change_status(3, 1, ["running"], "cancelling")
     with pytest.raises(PlatformError):
         service.run(3)
-    record = service.ledger.round(3, 0)
+    record = service.ledger.round(3, 1)
     assert record is not None
     assert record.status == "failed", "it would be tried for ever"
     assert not service.ledger.unfinished()
+
+
+def test_a_round_that_published_nothing_is_cancelled_without_label_studio(web: TestClient, service: Service) -> None:
+    status = lambda: [record.status for record in service.ledger.rounds(3)]  # noqa: E731
+    assert web.post("/api/projects/3/rounds", json={}).status_code in (200, 202)
+    wait_until(lambda: status() == ["failed"])
+    assert web.post("/api/projects/3/rounds/cancel").status_code in (200, 202)
+    wait_until(lambda: status() == ["cancelled"])
+    assert service.ledger.lock_owner(3) == ""
+
+
+def test_the_documentation_needs_no_internet(web: TestClient) -> None:
+    page = web.get("/docs").text
+    assert "https://" not in page
+    assert web.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200

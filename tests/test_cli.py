@@ -125,7 +125,7 @@ def test_extra_params_override_the_installation_and_are_checked(monkeypatch: pyt
     assert settings.project() == ProjectSettings(budget=77)
     assert settings.project({"corrector": "paper"}).corrector == "paper"
     for wrong in ({"budget": 0}, {"butget": 5}, {"proposals": "magic"}, {"world": "/etc"}):
-        with pytest.raises(SettingsError, match=f"project settings: {next(iter(wrong))}: "):
+        with pytest.raises(SettingsError, match=f"project settings: {next(iter(wrong))}(: | is no setting)"):
             settings.project(wrong)
     with pytest.raises(SettingsError, match="project settings: Value error, the policy manual needs"):
         settings.project({"corrector": "paper", "policy": "manual"})
@@ -136,3 +136,45 @@ def test_extra_params_override_the_installation_and_are_checked(monkeypatch: pyt
 
 def test_the_token_is_never_printed() -> None:
     assert "abc" not in repr(Settings(label_studio_api_key="abc"))  # type: ignore[arg-type]
+
+
+def test_a_slip_of_the_pen_is_no_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("A2LC_BUGDET", "5")
+    result = RUN.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert result.output == "settings: A2LC_BUGDET is no setting; did you mean A2LC_BUDGET?\n"
+    monkeypatch.delenv("A2LC_BUGDET")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("A2LC_TOTALLY_ELSE=1\n")
+    assert "A2LC_TOTALLY_ELSE is no setting; the README lists them" in RUN.invoke(app, ["doctor"]).output
+    with pytest.raises(
+        SettingsError, match=r"butget is no setting of a project; did you mean budget\?.*Settings > Model"
+    ):
+        Settings().project({"butget": 5})
+    with pytest.raises(SettingsError, match=r"budget: .* not 'many'"):
+        Settings().project({"budget": "many"})
+
+
+@pytest.mark.parametrize("command", [["serve"], ["worker"], ["doctor"], ["rounds", "list", "--project", "3"]])
+def test_a_wrong_default_of_all_projects_stops_every_command(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A2LC_POLICY", "gian")
+    result = RUN.invoke(app, command)
+    assert result.exit_code == 1
+    assert "A2LC_POLICY: Input should be 'gain', 'precision' or 'manual', not 'gian'" in result.output
+
+
+def test_doctor_looks_at_redis_and_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2LC_REDIS_URL", "redis://127.0.0.1:9/0")
+    output = RUN.invoke(app, ["doctor"]).output
+    assert "FAIL Redis: " in output
+    assert "start Redis, or set A2LC_REDIS_URL" in output
+    assert "FAIL workers: no worker listens on a2lc-gpu and a2lc-cpu; start one with: a2lc worker" in output
+
+
+def test_doctor_says_what_a_database_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A2LC_DATABASE_URL", "postgresql://x:y@127.0.0.1:9/z")
+    output = RUN.invoke(app, ["doctor"]).output
+    assert "see that the database runs, and that A2LC_DATABASE_URL has its host, name, user and password" in output
+    assert "sqlalche.me" not in output

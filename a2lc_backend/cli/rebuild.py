@@ -81,6 +81,7 @@ def _told(rebuilt: Rebuilt, project: int) -> str:
         f"{rebuilt.human} human labels, {rebuilt.corrections} decisions of people, {rebuilt.queries} queued masks\n"
         "lost: the reports of earlier rounds, what audits have found (the corrector starts as if it had never been "
         "audited), approvals, which corrections were taken back by `a2lc rounds undo` (they may be proposed again)\n"
-        f"go on with: a2lc rounds next --project {project}  (it first ends round {rebuilt.number}: the segmenter is "
-        "trained again, nothing is published; run it once more for the next round)"
+        f"go on: (re)start a2lc serve and the workers; the backend then ends round {rebuilt.number} by itself (the "
+        f"segmenter is trained again, nothing is published). Follow it with: a2lc rounds watch --project {project} - "
+        f"and begin the next one with: a2lc rounds next --project {project}"
     )

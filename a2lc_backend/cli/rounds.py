@@ -39,7 +39,7 @@ def list_rounds(project: ProjectOption) -> None:
     rounds = _rounds(read_settings(), project)
     table = Table()
     for heading in ("Round", "Status", "Queued", "Answered", "By people", "By corrector", "Version"):
-        table.add_column(heading, no_wrap=heading == "Version")
+        table.add_column(heading, no_wrap=heading in ("Status", "Version"))
     for record in rounds:
         counts = [
             str(int(record.summary.get(name, 0)))
@@ -99,9 +99,12 @@ def watch_round(project: ProjectOption) -> None:
     from rich.console import Console  # noqa: PLC0415
 
     settings = read_settings()
-    number = _open_round(settings, project).number
-    _follow(settings, project, number)
-    _show(Console(), settings, project, number)
+    record = _open_round(settings, project)
+    if record.status in ("running", "cancelling"):
+        _follow(settings, project, record.number)
+    else:
+        typer.echo(f"no round of project {project} is running; this is the last one")
+    _show(Console(), settings, project, record.number)
 
 
 @rounds_app.command("pause")
@@ -116,6 +119,8 @@ def resume_round(project: ProjectOption) -> None:
     """Go on with a round that is paused or failed."""
     settings = read_settings()
     last = _open_round(settings, project)
+    if last.status == "running":
+        fail(f"round {last.number} is running: follow it with: a2lc rounds watch --project {project}")
     if last.status not in ("paused", "failed"):
         fail(f"round {last.number} is {last.status}: nothing to resume; a2lc rounds next begins the next round")
     tell_backend(settings, f"{project}/rounds", {})
@@ -152,7 +157,9 @@ def _take_back(project: int, number: int, what: str, done: str) -> None:
     count = tell_backend(settings, f"{project}/rounds/{number}/{what}")["corrections"]
     if count:
         _follow(settings, project, _open_round(settings, project).number)
-    typer.echo(f"{count} automatic corrections of round {number} are {done}")
+        typer.echo(f"{count} automatic corrections of round {number} are {done}")
+    else:
+        typer.echo(f"nothing changes: no automatic correction of round {number} is left that could be {done}")
 
 
 def _run_here(settings: Settings, project: int, budget: int | None) -> int:
@@ -192,6 +199,8 @@ def _follow(settings: Settings, project: int, number: int) -> None:
             time.sleep(_FOLLOW_SECONDS)
             report = _report(settings, project, number)
         live.update(_progress(number, report.phases))
+    if not live.console.is_terminal:
+        live.console.print()  # rich ends the table without one there
     if report.round.status == "failed":
         fail(report.round.error)
 
@@ -272,6 +281,9 @@ def _print_report(console: Console, report: RoundReport) -> None:
         seconds = f"{phase.ended - phase.started:.1f}" if phase.ended else ""
         table.add_row(phase.name, phase.status, f"{phase.done}/{phase.total}", seconds)
     console.print(table)
+    for phase in report.phases:
+        if phase.note:
+            console.print(f"{phase.name}: {phase.note}", style="yellow", markup=False, soft_wrap=True)
     if report.class_changes:
         changes = Table("From", "To", "Masks", title="Changed without a person")
         for before, after, count in report.class_changes[:20]:

@@ -11,7 +11,7 @@ import typer
 from a2lc_backend.cli.common import fail, read_settings
 
 if TYPE_CHECKING:
-    from a2lc_backend.weights import Weights
+    from a2lc_backend.weights import Entry, Weights
 
 weights_app = typer.Typer(help="Get the weights of foundation models into A2LC_WEIGHTS_DIR.", no_args_is_help=True)
 
@@ -29,12 +29,23 @@ def list_weights(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
         rows = [asdict(item) | {"address": item.address, "present": weights.has(item.name)} for item in room.CATALOG]
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("Name", "For", "Size", "Licence", "Commercial", "Present")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Name", "Size", "Commercial", "Present"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("Licence", "For"):
+        table.add_column(heading, overflow="fold")
     for item in room.CATALOG:
-        size, present = item.files[0].size, "yes" if weights.has(item.name) else "no"
+        size, present = item.files[0].size, _present(weights, item)
         megabytes = f"{size / 1e6:,.0f} MB" if size else ""
-        table.add_row(item.name, item.use, megabytes, item.licence, item.commercial, present)
+        table.add_row(item.name, megabytes, item.commercial, present, item.licence, item.use)
     Console().print(table)
+
+
+def _present(weights: Weights, item: Entry) -> str:
+    """Whether weights are there, by their size: reading gigabytes for a checksum is for `check`."""
+    if not weights.has(item.name):
+        return "no"
+    return "yes" if weights.right_size(item.name) else "damaged"
 
 
 @weights_app.command("fetch")
@@ -48,11 +59,14 @@ def fetch(
     from a2lc_backend.weights import WeightsError  # noqa: PLC0415
 
     weights = _open(accept_licence or ())
-    try:
-        for name in names:
+    failed = []
+    for name in names:
+        try:
             _fetch(weights, name)
-    except WeightsError as error:
-        fail(str(error))
+        except WeightsError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        fail("\n".join(failed))
 
 
 def _fetch(weights: Weights, name: str) -> None:

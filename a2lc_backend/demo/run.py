@@ -324,6 +324,7 @@ def _say_where(console: Console, loop: Loop, folder: Path) -> None:
 
 def _wait(console: Console, loop: Loop) -> None:
     console.print(f"Review queue: {loop.project_link()}", soft_wrap=True)
+    console.print(f"Log in with:  {loop.account.email} / {loop.account.password}")
     console.print("The servers run until Ctrl-C.")
     try:
         signal.pause()

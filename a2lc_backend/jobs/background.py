@@ -12,10 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from a2lc_backend.jobs.events import Events
 from a2lc_backend.label_studio import LabelStudioError, LabelStudioUnreachableError
 from a2lc_backend.rounds.heartbeat import RoundBusyError, RoundStoppedError
-from a2lc_backend.rounds.phases import QUEUES
 from a2lc_backend.rounds.runner import Dispatch, RoundFailedError
 from a2lc_backend.service import Service
-from a2lc_backend.store import Round, open_round
+from a2lc_backend.store import Round, RoundStatus, open_round
 
 _RETRY_SECONDS = 2.0
 _STOP_SECONDS = 20.0
@@ -125,8 +124,8 @@ class Jobs:
             raise NotPossibleError(
                 f"round {last.number} of project {project_id} is what people see and only ended again; let it end"
             )
-        before = ["running", "paused", "failed"]
-        if not self._service.ledger.change_status(project_id, last.number, before, "cancelling"):  # type: ignore[arg-type]
+        before: list[RoundStatus] = ["running", "paused", "failed"]
+        if not self._service.ledger.change_status(project_id, last.number, before, "cancelling"):
             raise NotPossibleError(f"round {last.number} of project {project_id} is {last.status}: nothing to cancel")
         self._projects.put(project_id)
         return self._last(project_id)
@@ -173,15 +172,10 @@ class Jobs:
     def _see_workers(self) -> None:
         if self._dispatch is None:
             return
-        from a2lc_backend.jobs.redis_queue import listening, queue_name  # noqa: PLC0415
+        from a2lc_backend.jobs.redis_queue import missing_workers  # noqa: PLC0415
 
-        there = listening(self._service.ledger)
-        missing = [queue_name(name) for name in QUEUES if not there[queue_name(name)]]
-        if missing:
-            raise NoWorkersError(
-                f"no worker listens on {' and '.join(missing)}, so nothing was begun; start one with: "
-                f"a2lc worker --queues {','.join(missing)}"
-            )
+        if missing := missing_workers(self._service.ledger):
+            raise NoWorkersError(f"nothing was begun: {missing} (a worker that waits for Redis does not listen)")
 
     def _begin_if_new(self, project_id: int) -> None:
         try:

@@ -18,6 +18,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from a2lc_backend.rounds.heartbeat import is_gone
+from a2lc_backend.rounds.phases import QUEUES
 from a2lc_backend.rounds.shards import STALE_SECONDS
 from a2lc_backend.store import ALIVE_SECONDS, Ledger, Shard
 
@@ -31,6 +32,7 @@ WORK = "a2lc_backend.jobs.worker.work"
 
 _POLL_SECONDS = 0.15
 _OFFER_AGAIN_SECONDS = 3.0
+_WARN_AGAIN_SECONDS = 30.0
 _JOBS_A_WORKER = 4
 
 log = structlog.get_logger()
@@ -80,6 +82,7 @@ class _Offers:
         self._queue = Queue(queue_name(kind.queue), connection=redis, serializer=JSONSerializer)
         self._job_seconds = job_seconds
         self._offered: dict[int, float] = {}
+        self._warned = -_WARN_AGAIN_SECONDS
         self._prefix = f"a2lc-{context.project_id}-{context.number}-{kind.name}-"
 
     def make(self, shards: list[Shard]) -> str:
@@ -102,7 +105,9 @@ class _Offers:
                     self._offer(shard.index)
                     queued.add(shard.index)
         except RedisError as error:
-            log.warning("Redis does not answer; it is asked again", error=str(error))
+            if time.monotonic() - self._warned > _WARN_AGAIN_SECONDS:
+                self._warned = time.monotonic()
+                log.warning("Redis does not answer; it is asked again", error=str(error))
             return f"Redis does not answer ({type(error).__name__}); see that it runs at A2LC_REDIS_URL"
         return ""
 
@@ -123,3 +128,12 @@ class _Offers:
 def listening(ledger: Ledger) -> Counter[str]:
     """How many live workers listen on each queue, by its name in Redis."""
     return Counter(queue for worker in ledger.workers(ALIVE_SECONDS) for queue in worker.queues)
+
+
+def missing_workers(ledger: Ledger) -> str:
+    """Which queues have no live worker, with the command that starts one; "" if all have."""
+    there = listening(ledger)
+    missing = [queue_name(name) for name in QUEUES if not there[queue_name(name)]]
+    if not missing:
+        return ""
+    return f"no worker listens on {' and '.join(missing)}; start one with: a2lc worker --queues {','.join(missing)}"
