@@ -25,6 +25,7 @@ from a2lc_backend.rounds.heartbeat import RoundBusyError
 from a2lc_backend.rounds.report import NotThereError, round_report
 from a2lc_backend.service import Service, TaskRequest
 from a2lc_backend.store import ALIVE_SECONDS
+from a2lc_backend.web import add_control_room
 
 _PROJECT = re.compile(r"(\d+)(\.\d+)?")
 
@@ -90,6 +91,7 @@ def create_app(service: Service) -> FastAPI:
     _add_contract(app, service, jobs, metrics)
     _add_rounds(app, service, jobs)
     _add_proposals(app, service)
+    add_control_room(app, service)
     return app
 
 
@@ -221,15 +223,16 @@ def _add_proposals(app: FastAPI, service: Service) -> None:
         after: str | None = None,
         applied: bool | None = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+        offset: Annotated[int, Query(ge=0)] = 0,
     ) -> list[dict[str, Any]]:
-        """Proposals of a round mask by mask: of one group, applied or held back."""
+        """Proposals of a round mask by mask: of one group, applied or held back, a page at a time."""
         with _explained():
             wanted = (
                 item
                 for item in service.proposals(project_id, round)
                 if before in (None, item.before) and after in (None, item.after) and applied in (None, item.applied)
             )
-            return [asdict(item) for item in islice(wanted, limit)]
+            return [asdict(item) for item in islice(wanted, offset, offset + limit)]
 
     @app.put("/api/projects/{project_id}/proposals/approval", tags=["Proposals"])
     def approve(project_id: int, request: Approval) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlineError
@@ -10,14 +11,17 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import structlog
 from label_studio_sdk.client import LabelStudio
+from numpy.typing import NDArray
 
 from a2lc_backend.clicks import suggest
 from a2lc_backend.foundation import FoundationError
 from a2lc_backend.label_studio import LabelStudioProject, LabelStudioUnreachableError, close_client, open_client
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.perception import Perception
+from a2lc_backend.pictures import mask_picture
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.collect import take_over
@@ -27,7 +31,14 @@ from a2lc_backend.rounds.platform import PlatformError, Prediction, Task, TaskEr
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.rebuild import Rebuilt, make_room, rebuild
-from a2lc_backend.rounds.report import GroupReport, NotThereError, ProposalReport, group_reports, proposal_reports
+from a2lc_backend.rounds.report import (
+    GroupReport,
+    NotThereError,
+    ProposalReport,
+    find_round,
+    group_reports,
+    proposal_reports,
+)
 from a2lc_backend.rounds.runner import Dispatch, run_round
 from a2lc_backend.rounds.undo import redo_round, undo_round
 from a2lc_backend.rounds.workspace import Workspace
@@ -40,6 +51,7 @@ _WAITING = 8
 """Requests for a prediction that may wait at once; the web server has 40 threads for all it answers."""
 
 _PREDICTOR_SECONDS = 60.0
+_IMAGES_KEPT = 8
 
 UNSCORED = "a2lc-new"
 """Version of what is shown before the first round is finished."""
@@ -89,6 +101,8 @@ class Service:
         self._predictors: dict[int, tuple[float, Context, Segmenter]] = {}
         self._clients: list[LabelStudio] = []
         self._views: dict[int, tuple[str, RoundView]] = {}
+        self._seen: OrderedDict[tuple[int, int, str], NDArray[np.uint8]] = OrderedDict()
+        self._seen_lock = threading.Lock()
 
     def close(self, idle: bool = True) -> None:
         """Give back threads and connections; work that is cut off is taken up at the next start.
@@ -316,6 +330,39 @@ class Service:
             known = ", ".join(project.classes)
             raise NotThereError(f"project {project_id} has no class {(unknown or ['none'])[0]!r}; choose from {known}")
         self.ledger.approve(project_id, ids[before], ids[after], approved)
+
+    def mask_picture(self, project_id: int, number: int, task_id: int, region_id: str) -> bytes:
+        """A mask as it was in a round, in its surroundings, as a JPEG.
+
+        Raises:
+            NotThereError: if the project has no such round, or the round no such mask.
+            PlatformError: if Label Studio cannot be used.
+            TaskError: if the image cannot be had.
+        """
+        find_round(self.ledger, project_id, number)
+        workspace, state = Workspace(self.artifacts, project_id), self.ledger.task(project_id, task_id)
+        labels = workspace.labels(number) if workspace.has_labels(number) else None
+        place = labels.find(task_id) if labels else None
+        if state is None or labels is None or place is None:
+            raise NotThereError(f"round {number} of project {project_id} has no masks of task {task_id}")
+        masks = workspace.masks(labels.mask_keys[place])
+        if region_id not in masks.region_ids:
+            raise NotThereError(f"task {task_id} has no mask {region_id} in round {number}")
+        return mask_picture(self._seen_image(project_id, state), masks.mask(masks.region_ids.index(region_id)))
+
+    def _seen_image(self, project_id: int, state: TaskState) -> NDArray[np.uint8]:
+        """An image of Label Studio; the last few are kept, for a page shows many masks of one."""
+        key = (project_id, state.task_id, state.image)
+        with self._seen_lock:
+            if key in self._seen:
+                self._seen.move_to_end(key)
+                return self._seen[key]
+        image = self.platform(project_id).image(Task(state.task_id, state.image))
+        with self._seen_lock:
+            self._seen[key] = image
+            while len(self._seen) > _IMAGES_KEPT:
+                self._seen.popitem(last=False)
+        return image
 
     # Predictions on demand
 
