@@ -62,12 +62,14 @@ class Embeddings:
             if kept is None and waiting is None:
                 self._making[key] = made = Future[Embedding]()
         if kept is not None:
-            self._note_use(key)
+            self._note_use(key, kept)
             return kept
         if waiting is not None:
             return waiting.result()
         try:
-            embedding = self._read(key, model.fingerprint) or self._make(key, model, image())
+            embedding = self._read(key, model.fingerprint)
+            stored = embedding is not None
+            embedding = embedding or model.embed(image())
             self._keep(key, embedding)
             made.set_result(embedding)
         except BaseException as error:
@@ -76,6 +78,8 @@ class Embeddings:
         finally:
             with self._lock:
                 del self._making[key]
+        if not stored:
+            self._store(key, embedding)
         return embedding
 
     def _read(self, key: str, fingerprint: str) -> Embedding | None:
@@ -87,18 +91,21 @@ class Embeddings:
             log.warning("an embedding cannot be read; it is made again", error=str(error))
             return None
         height, width = arrays.pop("size").tolist()
-        self._note_use(key)
-        return Embedding(arrays, (height, width), fingerprint)
-
-    def _make(self, key: str, model: PromptedModel, image: NDArray[np.uint8]) -> Embedding:
-        embedding = model.embed(image)
-        arrays = dict(embedding.arrays)
-        self._artifacts.write_arrays(key, arrays | {"size": np.array(embedding.size, np.int64)})
-        self._ledger.add_embedding(key, _bytes(embedding))
-        for surplus in self._ledger.surplus_embeddings(self._disk_bytes):
-            self._artifacts.delete(surplus)
-            self._ledger.forget_embedding(surplus)
+        embedding = Embedding(arrays, (height, width), fingerprint)
+        self._note_use(key, embedding)
         return embedding
+
+    def _store(self, key: str, embedding: Embedding) -> None:
+        """Keep an embedding for other processes; where that fails, it is made again when one needs it."""
+        try:
+            arrays = dict(embedding.arrays)
+            self._artifacts.write_arrays(key, arrays | {"size": np.array(embedding.size, np.int64)})
+            self._ledger.use_embedding(key, _bytes(embedding))
+            for surplus in self._ledger.surplus_embeddings(self._disk_bytes):
+                self._artifacts.delete(surplus)
+                self._ledger.forget_embedding(surplus)
+        except Exception as error:  # a full disk costs time, not the mask
+            log.warning("an embedding cannot be kept for others", error=f"{type(error).__name__}: {error}")
 
     def _keep(self, key: str, embedding: Embedding) -> None:
         with self._lock:
@@ -108,7 +115,7 @@ class Embeddings:
                 _, dropped = self._kept.popitem(last=False)
                 self._held -= _bytes(dropped)
 
-    def _note_use(self, key: str) -> None:
+    def _note_use(self, key: str, embedding: Embedding) -> None:
         now = time.monotonic()
         with self._lock:
             if now - self._noted.get(key, -_NOTE_USE_SECONDS) < _NOTE_USE_SECONDS:
@@ -116,7 +123,7 @@ class Embeddings:
             if len(self._noted) > 10_000:
                 self._noted.clear()
             self._noted[key] = now
-        self._ledger.use_embedding(key)
+        self._ledger.use_embedding(key, _bytes(embedding))
 
 
 def _bytes(embedding: Embedding) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -23,6 +24,9 @@ FEATURE_NAMES = (
     "bottom",
 )
 
+
+_STRIP = 2**20
+"""Pixels that are looked at together: a large image takes some 100 bytes a pixel on the way."""
 
 EMBEDDED = 48
 """Columns that stand for a foundation model's view of a mask. A fixed random projection keeps the distances of 256 to
@@ -51,19 +55,8 @@ def mask_features(
     """
     if image.shape[:2] != masks.size:
         raise ValueError(f"the image is {image.shape[:2]}, its masks are {masks.size} (height, width)")
-    ids = masks.mask_ids.ravel()
-    rows = len(masks) + 1
-    areas = np.bincount(ids, minlength=rows)
-    safe = np.maximum(areas, 1)
-    lab = color.rgb2lab(image)
-    planes = [lab[..., 0], lab[..., 1], lab[..., 2], filters.sobel(lab[..., 0])]
-    columns: list[NDArray[np.float64]] = []
-    for plane in planes:
-        flat = plane.ravel()
-        mean = np.bincount(ids, weights=flat, minlength=rows) / safe
-        square = np.bincount(ids, weights=flat * flat, minlength=rows) / safe
-        columns += [mean, np.sqrt(np.maximum(square - mean**2, 0.0))]
-    columns += _place_and_shape(masks.mask_ids, areas)
+    areas = np.bincount(masks.mask_ids.ravel(), minlength=len(masks) + 1)
+    columns = [*_colours(image, masks.mask_ids, areas), *_place_and_shape(masks.mask_ids, areas)]
     features = np.stack(columns, axis=1)
     features[areas == 0] = 0.0
     looks = features[1:].astype(np.float32)
@@ -85,14 +78,17 @@ def pool_features(dense: NDArray[np.float16], masks: MaskSet) -> NDArray[np.floa
         (K, D) float32; zeros for a mask without pixels.
     """
     (height, width), (rows, columns) = masks.size, dense.shape[1:]
-    row = np.arange(height) * rows // height
     column = np.arange(width) * columns // width
-    cells = (row[:, None] * columns + column[None, :]).ravel()
-    ids = masks.mask_ids.ravel()
-    inside = ids > 0
     shape = (len(masks), rows * columns)
-    shares = sparse.coo_matrix((np.ones(int(inside.sum()), np.float32), (ids[inside] - 1, cells[inside])), shape)
-    sums = shares.tocsr() @ dense.reshape(len(dense), -1).T.astype(np.float32)
+    shares = sparse.csr_matrix(shape, dtype=np.float32)
+    for strip in _strips(masks.size):
+        row = np.arange(strip.start, strip.stop) * rows // height
+        cells = (row[:, None] * columns + column[None, :]).ravel()
+        ids = masks.mask_ids[strip].ravel()
+        inside = ids > 0
+        ones = np.ones(int(inside.sum()), np.float32)
+        shares += sparse.coo_matrix((ones, (ids[inside] - 1, cells[inside])), shape).tocsr()
+    sums = shares @ dense.reshape(len(dense), -1).T.astype(np.float32)
     pooled: NDArray[np.float32] = sums / np.maximum(masks.areas(), 1)[:, None].astype(np.float32)
     return pooled
 
@@ -104,23 +100,57 @@ def _projection(dimensions: int) -> NDArray[np.float32]:
     return noise.astype(np.float32)
 
 
+def _colours(
+    image: NDArray[np.uint8], mask_ids: NDArray[np.uint16], areas: NDArray[np.int64]
+) -> list[NDArray[np.float64]]:
+    """Mean and standard deviation of lightness, a, b and gradient, four pairs of columns."""
+    sums = np.zeros((8, len(areas)))
+    for rows in _strips(mask_ids.shape):
+        low, high = max(rows.start - 1, 0), min(rows.stop + 1, len(image))  # the gradient looks one row further
+        lab = color.rgb2lab(image[low:high])
+        inner = slice(rows.start - low, rows.stop - low)
+        ids = mask_ids[rows].ravel()
+        for place, plane in enumerate([lab[..., 0], lab[..., 1], lab[..., 2], filters.sobel(lab[..., 0])]):
+            flat = plane[inner].ravel()
+            sums[2 * place] += np.bincount(ids, weights=flat, minlength=len(areas))
+            sums[2 * place + 1] += np.bincount(ids, weights=flat * flat, minlength=len(areas))
+    means = sums / np.maximum(areas, 1)
+    return [
+        column
+        for mean, square in zip(means[::2], means[1::2], strict=True)
+        for column in (mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+    ]
+
+
+def _strips(size: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an image, as many at a time as lie in memory easily."""
+    step = max(_STRIP // size[1], 1)
+    for start in range(0, size[0], step):
+        yield slice(start, min(start + step, size[0]))
+
+
 def _place_and_shape(mask_ids: NDArray[np.uint16], areas: NDArray[np.int64]) -> list[NDArray[np.float64]]:
     height, width = mask_ids.shape
-    rows = len(areas)
+    count = len(areas)
     safe = np.maximum(areas, 1)
-    ys, xs = np.divmod(np.arange(mask_ids.size), width)
-    ids = mask_ids.ravel()
-    low_x, high_x = np.full(rows, width), np.full(rows, -1)
-    low_y, high_y = np.full(rows, height), np.full(rows, -1)
-    np.minimum.at(low_x, ids, xs)
-    np.maximum.at(high_x, ids, xs)
-    np.minimum.at(low_y, ids, ys)
-    np.maximum.at(high_y, ids, ys)
+    sum_x, sum_y = np.zeros(count), np.zeros(count)
+    low_x, high_x = np.full(count, width), np.full(count, -1)
+    low_y, high_y = np.full(count, height), np.full(count, -1)
+    for rows in _strips(mask_ids.shape):
+        ids = mask_ids[rows].ravel()
+        ys, xs = np.divmod(np.arange(ids.size), width)
+        ys += rows.start
+        sum_x += np.bincount(ids, weights=xs, minlength=count)
+        sum_y += np.bincount(ids, weights=ys, minlength=count)
+        np.minimum.at(low_x, ids, xs)
+        np.maximum.at(high_x, ids, xs)
+        np.minimum.at(low_y, ids, ys)
+        np.maximum.at(high_y, ids, ys)
     box_width = np.maximum(high_x - low_x + 1, 1)
     box_height = np.maximum(high_y - low_y + 1, 1)
     return [
-        np.bincount(ids, weights=xs, minlength=rows) / safe / width,
-        np.bincount(ids, weights=ys, minlength=rows) / safe / height,
+        sum_x / safe / width,
+        sum_y / safe / height,
         box_width / width,
         box_height / height,
         np.log(safe / mask_ids.size),

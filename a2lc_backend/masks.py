@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count as count_up
 from typing import Literal
@@ -115,11 +115,11 @@ def label_map(mask_ids: NDArray[np.uint16], labels: NDArray[np.int64]) -> NDArra
     return lookup[mask_ids]
 
 
-def make_disjoint(masks: Sequence[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """Paint masks into one id map, smaller masks over larger ones, as the paper does.
+def make_disjoint(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.uint16]:
+    """Paint masks into one id map, smaller masks over larger ones, as the paper does; of two alike the later shows.
 
     Args:
-        masks: K arrays (H, W) bool.
+        masks: K arrays (H, W) bool; each is looked at once, so that not all of them need lie in memory.
         size: height and width in pixels.
 
     Returns:
@@ -128,14 +128,16 @@ def make_disjoint(masks: Sequence[NDArray[np.bool_]], size: tuple[int, int]) -> 
     Raises:
         ValueError: for more masks than an id can name, or a mask of another size.
     """
-    if len(masks) > MAX_MASKS:
-        raise ValueError(f"{len(masks)} masks in one image; {MAX_MASKS} is the most")
     mask_ids = np.zeros(size, np.uint16)
-    areas = [int(mask.sum()) for mask in masks]
-    for index in sorted(range(len(masks)), key=lambda i: -areas[i]):
-        if masks[index].shape != size:
-            raise ValueError(f"mask {index} is {masks[index].shape}, its image is {size} (height, width)")
-        mask_ids[masks[index]] = index + 1
+    areas = np.full(size, np.iinfo(np.int32).max, np.int32)
+    for index, mask in enumerate(masks):
+        if index == MAX_MASKS:
+            raise ValueError(f"more than {MAX_MASKS} masks in one image")
+        if mask.shape != size:
+            raise ValueError(f"mask {index} is {mask.shape}, its image is {size} (height, width)")
+        area = int(mask.sum())
+        shows = mask & (areas >= area)
+        mask_ids[shows], areas[shows] = index + 1, area
     return mask_ids
 
 

@@ -109,7 +109,7 @@ class Perception:
     def warm(self) -> None:
         """Read the weights that answer smart tools, if there are any: the first click need not wait for them."""
         try:
-            model = self.clicked(ProjectSettings())
+            model = self.clicked(self._settings.project())
             if model is not None:
                 model.warm()
         except (FoundationError, SettingsError) as error:

@@ -99,6 +99,7 @@ class Service:
         self._asked: dict[tuple[int, int], Future[None]] = {}
         self._waiting = threading.BoundedSemaphore(_WAITING)
         self._predictors: dict[int, tuple[float, Context, Segmenter]] = {}
+        self._clicks: dict[int, tuple[float, tuple[LabelStudioProject, ProjectSettings]]] = {}
         self._clients: list[LabelStudio] = []
         self._views: dict[int, tuple[str, RoundView]] = {}
         self._seen: OrderedDict[tuple[int, int, str], NDArray[np.uint8]] = OrderedDict()
@@ -398,21 +399,35 @@ class Service:
         """
         nothing: dict[str, Any] = {"result": [], "score": 0.0, "model_version": self.version(project_id)}
         try:
-            context, _ = self._predictor(project_id)
-            model = self.perception.clicked(context.settings)
+            platform, settings = self._clicked_project(project_id)
+            model = self.perception.clicked(settings)
             if model is None:
                 log.warning(
                     "smart tools are not answered: A2LC_CLICKS is off, or there are no weights of SAM; see doctor"
                 )
                 return nothing
-            key = context.workspace.image_key(request.task_id, request.image)
-            seen = self.perception.embedding(
-                model, key, lambda: context.platform.image(Task(request.task_id, request.image))
-            )
+            key = Workspace(self.artifacts, project_id).image_key(request.task_id, request.image)
+            seen = self.perception.embedding(model, key, lambda: platform.image(Task(request.task_id, request.image)))
             return suggest(model, seen, config, items)
         except (PlatformError, TaskError, ArtifactError, FoundationError, ValueError) as error:
             log.warning("a smart tool is not answered", project=project_id, task=request.task_id, error=str(error))
             return nothing
+
+    def _clicked_project(self, project_id: int) -> tuple[LabelStudioProject, ProjectSettings]:
+        """What answering a click needs of a project; looked at anew every minute, behind the answer."""
+        if project_id not in self._clicks:
+            return self._look_at_clicked(project_id)
+        made, known = self._clicks[project_id]
+        if monotonic() - made > _PREDICTOR_SECONDS:
+            self._clicks[project_id] = (monotonic(), known)
+            self._pool.submit(self._look_at_clicked, project_id)
+        return known
+
+    def _look_at_clicked(self, project_id: int) -> tuple[LabelStudioProject, ProjectSettings]:
+        platform = self.platform(project_id)
+        known = platform, self.settings.project(platform.extra_params(self.settings.own_url))
+        self._clicks[project_id] = (monotonic(), known)
+        return known
 
     def _answer(self, project_id: int, request: TaskRequest, config: LabelConfig, seconds: float) -> dict[str, Any]:
         empty: dict[str, Any] = {"result": [], "score": 0.0, "model_version": self.version(project_id)}
@@ -431,7 +446,7 @@ class Service:
         except DeadlineError:
             logger.info("prediction is not ready yet; it is being computed")
             return empty
-        except (PlatformError, TaskError, ArtifactError, ValueError) as error:
+        except (PlatformError, TaskError, ArtifactError, FoundationError, ValueError) as error:
             logger.warning("no prediction", error=str(error))
             return empty
         return empty if answer is None else answer

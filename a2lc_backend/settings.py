@@ -13,8 +13,19 @@ from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from platformdirs import user_data_path
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_LEAST_TILE = 2**16
 
 _TEST_PREFIX = "A2LC_TEST_"
 """Variables of this project's own tests."""
@@ -118,7 +129,7 @@ class Settings(BaseSettings):
         job_seconds: longest time a worker may take for one shard of a phase.
         predict_deadline: seconds `/predict` may compute for a task it does not know.
         max_pixels: larger images are refused; Pillow refuses those of more than 178 million pixels anyway.
-        tile_pixels: larger images are cut into tiles of fewer pixels to get their masks; 0 for never.
+        tile_pixels: foundation models are shown larger images in tiles of fewer pixels; 65,536 or more, or 0 for never.
         weights_dir: folder of the weights of foundation models; `weights` in `data_dir` if not set.
         accept_licences: weights whose own licence a person has read and accepted, parted by commas.
         sam: weights of SAM, see `a2lc weights list`.
@@ -202,6 +213,13 @@ class Settings(BaseSettings):
     def artifact_url(self) -> str:
         """Address of the artifacts."""
         return self.artifacts_url or f"file://{self.data_dir.absolute() / 'artifacts'}"
+
+    @field_validator("tile_pixels")
+    @classmethod
+    def _tiles_hold_something(cls, value: int) -> int:
+        if 0 < value < _LEAST_TILE:
+            raise ValueError(f"tiles need {_LEAST_TILE} pixels at least; 0 means that images are never cut")
+        return value
 
     @property
     def installation(self) -> str:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import httpx
 
-from a2lc_backend.foundation import FoundationError
+from a2lc_backend.foundation import ModelUnusableError
 
 MANIFEST = "a2lc-weights.json"
 ATTEMPTS = 5
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 """Is told the bytes that are there and the bytes in all, 0 if that is not known."""
 
 
-class WeightsError(FoundationError):
+class WeightsError(ModelUnusableError):
     """Weights cannot be used or fetched; the message says why and what mends it."""
 
 

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from a2lc_backend.app import create_app
 from a2lc_backend.features import mask_features
+from a2lc_backend.foundation import FoundationError
 from a2lc_backend.rounds.platform import PlatformError
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.service import UNSCORED, Service
@@ -223,3 +224,17 @@ def test_the_documentation_needs_no_internet(web: TestClient) -> None:
     page = web.get("/docs").text
     assert "https://" not in page
     assert web.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_a_model_that_fails_costs_a_prediction_not_the_request(
+    web: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember_task(service)
+
+    def broken(*_args: object) -> None:
+        raise FoundationError("the device has too little memory")
+
+    monkeypatch.setattr(service, "_propose", broken)
+    known, failed = predict(web, 7, 8)["results"]
+    assert known["result"]
+    assert failed["result"] == []

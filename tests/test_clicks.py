@@ -73,7 +73,8 @@ def project(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             scenes = draw_world(folder / f"scene-{number}", images=1, val_images=1, size=size, seed=number)
             upload(studio, int(made.id), next(iter((scenes.root / "pool/images").iterdir())))
         listed = sorted(studio.client.tasks.list(project=made.id), key=lambda task: task.id)
-        attach(studio.client, studio.url, int(made.id), server.url, interactive=True)
+        attach(studio.client, studio.url, int(made.id), server.url)
+        attach(studio.client, studio.url, int(made.id), server.url, interactive=True)  # weights have come since
         sizes = {int(task.id): size for task, size in zip(listed, SIZES, strict=True)}
         yield Project(studio, server, int(made.id), sizes, {int(task.id): task.data for task in listed})
     finally:

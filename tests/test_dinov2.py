@@ -15,7 +15,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from transformers import Dinov2Model, Dinov2WithRegistersModel
+from transformers import (
+    Dinov2Model,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTImageProcessor,
+    DINOv3ViTModel,
+)
 
 from a2lc_backend.foundation import FoundationError
 from a2lc_backend.foundation.dinov2 import DinoV2
@@ -234,3 +240,21 @@ def changed(source: Path, target: Path, name: str, change: Any) -> None:
     if change is not None:
         weights[name] = change(weight)
     save_file(weights, target / "model.safetensors", {"format": "pt"})
+
+
+def test_dinov3_is_read_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = DINOv3ViTConfig(
+        hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, patch_size=16,
+        num_register_tokens=4,
+    )  # fmt: skip
+    library = DINOv3ViTModel(config).eval()
+    library.save_pretrained(tmp_path)
+    DINOv3ViTImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(tmp_path)
+    image = photo((64, 96))
+    pixels = ((image / 255 - MEAN) / STD).transpose(2, 0, 1)[None].astype(np.float32)
+    with torch.inference_mode():
+        states = library(torch.from_numpy(pixels)).last_hidden_state[0].numpy()
+    assert len(states) == 1 + 4 + 4 * 6
+    expected = states[5:].reshape(4, 6, -1).transpose(2, 0, 1)
+    np.testing.assert_allclose(DinoV2(tmp_path, CPU).dense(image), expected, atol=3e-3)

@@ -79,7 +79,7 @@ def test_what_was_used_longest_ago_leaves_first(ledger: Ledger, artifacts: Artif
         embeddings.of(encoder, f"k{value}", picture(value))  # type: ignore[arg-type]
     assert embeddings.of(encoder, "k0", unused).arrays["features"][0] == 0, "not in memory any more, but on disk"  # type: ignore[arg-type]
     assert encoder.runs == 3
-    ledger.use_embedding("embeddings/counting-1/k0")
+    ledger.use_embedding("embeddings/counting-1/k0", 8 * 2)
     embeddings.of(encoder, "k3", picture(3))  # type: ignore[arg-type]
     held = [value for value in range(4) if artifacts.exists(f"embeddings/counting-1/k{value}")]
     assert held == [0, 2, 3]
@@ -104,3 +104,30 @@ def test_one_that_is_corrupt_or_failed_is_made_again(ledger: Ledger, artifacts: 
     with pytest.raises(FoundationError):
         again.of(encoder, "other", broken)  # type: ignore[arg-type]
     assert again.of(encoder, "other", picture(1)).arrays["features"][0] == 1, "a failure is not kept"  # type: ignore[arg-type]
+
+
+def test_what_a_new_ledger_does_not_know_is_counted_once_it_is_used(
+    ledger: Ledger, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    encoder = Encoder()
+    Embeddings(artifacts, ledger, 0, 100 * MEGABYTE).of(encoder, "k", picture(5))  # type: ignore[arg-type]
+    other = Ledger(f"sqlite:///{tmp_path / 'other.db'}")
+    assert other.surplus_embeddings(1) == []
+    Embeddings(artifacts, other, 0, 100 * MEGABYTE).of(encoder, "k", unused)  # type: ignore[arg-type]
+    assert other.surplus_embeddings(1) == ["embeddings/counting-1/k"]
+    other.close()
+
+
+def test_a_full_disk_costs_no_answer_and_no_second_look(
+    ledger: Ledger, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder()
+    embeddings = Embeddings(artifacts, ledger, 8 * MEGABYTE, 100 * MEGABYTE)
+
+    def full(*_args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(artifacts, "write_arrays", full)
+    assert embeddings.of(encoder, "k", picture(5)).size == (4, 6)  # type: ignore[arg-type]
+    assert embeddings.of(encoder, "k", unused).size == (4, 6)  # type: ignore[arg-type]
+    assert encoder.runs == 1

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from a2lc_backend import features
 from a2lc_backend.features import EMBEDDED, FEATURE_NAMES, mask_features, pool_features
 from a2lc_backend.masks import MaskSet
 from tests.conftest import grid_masks
@@ -64,3 +67,13 @@ def test_what_a_model_sees_is_added_in_a_fixed_projection() -> None:
     assert seen[0] == pytest.approx(seen[1], abs=1e-3), "the direction counts, not the length"
     apart = np.linalg.norm(seen[0] - seen[2:], axis=1)
     assert apart.min() > 0.5 * apart.max() > 1, "distances are kept"
+
+
+def test_a_large_image_is_looked_at_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (53, 40, 3)).astype(np.uint8)
+    masks = replace(grid_masks(4, 5), mask_ids=rng.integers(0, 21, (53, 40)).astype(np.uint16))
+    dense = rng.normal(size=(8, 5, 7)).astype(np.float16)
+    whole = mask_features(image, masks, dense)
+    monkeypatch.setattr(features, "_STRIP", 400)
+    np.testing.assert_allclose(mask_features(image, masks, dense), whole, rtol=1e-5, atol=1e-5)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from a2lc_backend.foundation import Boxes
-from a2lc_backend.masks import IGNORE, MaskSet, label_map
+from a2lc_backend.masks import IGNORE, MaskSet, Region, label_map
 from a2lc_backend.proposals import Foundation, NothingFoundError, Picture, ProposalError, make_proposals
 from a2lc_backend.proposals.around import InTiles, WithBackground, tiles
 
@@ -44,8 +45,8 @@ class Rectangles:
             mask[top:bottom, left:right] = True
         return masks
 
-    def everything(self, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
-        return list(self.box_masks(size, np.array([row[0] for row in self._boxes]).reshape(-1, 4)))
+    def everything(self, size: tuple[int, int]) -> Iterator[NDArray[np.bool_]]:
+        return iter(self.box_masks(size, np.array([row[0] for row in self._boxes]).reshape(-1, 4)))
 
     def foundation(self) -> Foundation:
         model: Any = self
@@ -139,3 +140,24 @@ def test_empty_tiles_are_left_out() -> None:
     masks = WithBackground(InTiles(Stripes(), 1000), "sky").propose(picture(image=image))
     assert labels_of(masks)[0, 0] == 1
     assert labels_of(masks)[59, 59] == 2
+
+
+def test_only_what_a_model_must_see_is_cut() -> None:
+    upper = np.zeros((100, 100), bool)
+    upper[:50] = True
+    held = (Region("abc", "sky", upper), Region("def", "car", ~upper))
+    large = replace(picture((100, 100)), regions=held)
+    assert make_proposals("existing", tile_pixels=2000).propose(large).region_ids == ("abc", "def")
+
+
+def test_what_was_seen_of_a_tile_is_named_by_its_place() -> None:
+    seen: list[str] = []
+
+    class Naming(Stripes):
+        def propose(self, seen_picture: Picture) -> MaskSet:
+            seen.append(seen_picture.image_key)
+            return super().propose(seen_picture)
+
+    for pixels in (5000, 2000):
+        InTiles(Naming(), pixels).propose(picture((90, 120)))
+    assert len(set(seen)) == len(seen), "tiles of another size are other pictures"

@@ -193,17 +193,18 @@ def test_a_killed_round_on_postgresql_ends_whole(rigs: Callable[..., Rig], postg
     seed = int(os.environ.get("A2LC_TEST_SEED") or random.SystemRandom().randrange(10**6))
     print(f"seed of the kill points: A2LC_TEST_SEED={seed}")
     rig = started(rigs(workers=2, database_url=postgres.new_database()))
+    draw_a_mask(rig)
     dice = random.Random(seed)
-    killer = Killer(rig, dice)
+    killer = Killer(rig, dice, shuffled_deck(dice, KILLS_A_ROUND))
     number = rig.next_round()
-    for point in killer.deal(shuffled_deck(dice, KILLS_A_ROUND)):
-        killer.strike(number, *point)
+    for point in killer.points:
+        killer.strike(number, dice.choice(VICTIMS), *point)
     report = rig.wait_status(number, "done")
     assert rig.shown_version() == report["round"]["version"]
     held = rig.predictions(report["round"]["version"])
     assert len(held) >= IMAGES
     assert all(len(predictions) == 1 for predictions in held.values()), f"after {killer.struck}"
-    assert report["round"]["summary"]["answered"] == rig.loop.budget
+    assert report["round"]["summary"]["answered"] == rig.loop.budget + 1, "with the mask that was drawn"
 
 
 @pytest.mark.timeout(900)

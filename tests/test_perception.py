@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,10 +89,10 @@ def test_a_round_finds_masks_by_text_and_runs_the_encoder_once_an_image(
 def test_everything_starts_without_labels(world: World, tmp_path: Path, weights: Path) -> None:
     run = Run(world, tmp_path)
 
-    def few(_self: Sam, embedding: Embedding) -> list[np.ndarray[Any, Any]]:
+    def few(_self: Sam, embedding: Embedding) -> Iterator[np.ndarray[Any, Any]]:
         mask = np.zeros(embedding.size, bool)
         mask[: len(mask) // 2] = True
-        return [mask, ~mask]
+        return iter([mask, ~mask])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sam, "everything", few)  # random weights find nothing that is stable
@@ -165,8 +167,21 @@ def test_warming_reads_the_weights_and_bad_ones_stop_nothing(world: World, tmp_p
         assert model.embed(np.zeros((8, 8, 3), np.uint8)).size == (8, 8), "its file is not read again"
     finally:
         (tmp_path / "away").rename(weights / "sam-vit-b")
+    chosen = perceive(run, weights, proposals="sam2", sam2="sam2.1-hiera-tiny")
+    assert chosen.clicked_name(ProjectSettings(proposals="sam2")) == "sam-vit-b", "its own weights are not there"
     with structlog.testing.capture_logs() as logs:
         perceive(run, tmp_path / "none", clicks="sam-vit-l").warm()
         perceive(run, tmp_path / "none").warm()
     (line,) = logs
     assert "a2lc weights fetch sam-vit-l" in line["error"]
+
+
+def test_damaged_weights_stop_the_phase_at_once(world: World, tmp_path: Path, weights: Path) -> None:
+    run = Run(world, tmp_path)
+    folder = tmp_path / "damaged"
+    shutil.copytree(weights, folder)
+    (folder / "sam-vit-b/sam_vit_b_01ec64.pth").write_bytes(b"half a file")
+    settings = ProjectSettings(budget=20, proposals="grounded-sam", box_threshold=0.001)
+    with pytest.raises(RoundFailedError, match=r"propose: .* is no checkpoint of SAM .* a2lc weights check"):
+        run_round(context_of(run, perceive(run, folder), settings), "test")
+    assert run.problems(0) == [], "no image is to blame"

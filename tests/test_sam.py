@@ -219,14 +219,14 @@ def test_everything_is_what_the_librarys_generator_finds(checkpoint: Path, monke
     monkeypatch.setattr(type(sam._model.image_encoder), "forward", None)
     asked: list[int] = []
 
-    def tuned(model: Any, points_per_batch: int) -> Any:
+    def tuned(model: Any, points_per_batch: int, output_mode: str) -> Any:
         asked.append(points_per_batch)
         if points_per_batch > 4:
             raise torch.OutOfMemoryError("too much")
-        return real(model, points_per_batch=points_per_batch, **loose)
+        return real(model, points_per_batch=points_per_batch, output_mode=output_mode, **loose)
 
     monkeypatch.setattr("segment_anything.SamAutomaticMaskGenerator", tuned)
-    found = sam.everything(embedding)
+    found = list(sam.everything(embedding))
     assert len(found) == len(expected) > 0
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
     assert asked == [64, 32, 16, 8, 4]

@@ -226,7 +226,7 @@ def test_everything_is_what_the_library_finds_in_a_square(direct: Direct, model:
             setattr(sam2, name, value)  # `discs` puts them back
         image = photo((80, 80), 3)
         expected = whole(Image.fromarray(image), points_per_crop=6, points_per_batch=64, **limits)["masks"]
-        found = model.everything(direct.embedding(model, image))
+        found = list(model.everything(direct.embedding(model, image)))
         assert all(same(one, other.numpy()) for one, other in zip(found, expected, strict=True))
         numbers.append(len(found))
     assert 3 <= numbers[0] < min(numbers[1:]), "each limit leaves something out"
@@ -244,7 +244,7 @@ def test_everything_looks_at_the_whole_image(model: Sam2, direct: Direct, monkey
     stable = (large > 1).sum((2, 3)) >= 0.65 * (large > -1).sum((2, 3))
     kept = np.flatnonzero((quality > 0.4).ravel() & stable.numpy().ravel())
     kept = kept[np.argsort(-quality.ravel()[kept], kind="stable")]
-    found = model.everything(direct.embedding(model, image))
+    found = list(model.everything(direct.embedding(model, image)))
     assert len(found) > 10
     assert all(same(one, masks.reshape(-1, 60, 120)[place]) for one, place in zip(found, kept, strict=True))
 
@@ -252,7 +252,7 @@ def test_everything_looks_at_the_whole_image(model: Sam2, direct: Direct, monkey
 def test_nothing_is_found_where_the_decoder_is_unsure(model: Sam2, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sam2, "_POINTS_A_SIDE", 2)
     monkeypatch.setattr(sam2, "_LEAST_IOU", 1.0)
-    assert model.everything(model.embed(photo((20, 30)))) == []
+    assert list(model.everything(model.embed(photo((20, 30))))) == []
 
 
 @pytest.mark.usefixtures("discs")
@@ -261,7 +261,7 @@ def test_with_too_little_memory_batches_shrink(model: Sam2, monkeypatch: pytest.
     image = photo((61, 61))
     embedding = model.embed(image)
     boxes = np.random.default_rng(1).uniform(0, 30, (9, 4)) + np.array([0, 0, 30, 30])
-    expected, everything = model.box_masks(embedding, boxes), model.everything(model.embed(image))
+    expected, everything = model.box_masks(embedding, boxes), list(model.everything(embedding))
     decode, sizes = Sam2MaskDecoder.forward, []
 
     def starved(self: Any, **inputs: Any) -> Any:
@@ -275,7 +275,7 @@ def test_with_too_little_memory_batches_shrink(model: Sam2, monkeypatch: pytest.
     assert all(same(one, other) for one, other in zip(found, expected, strict=True))
     assert sizes == [9, 4, 4, 1]
     sizes.clear()
-    again = model.everything(model.embed(image))
+    again = list(model.everything(embedding))
     assert all(same(one, other) for one, other in zip(again, everything, strict=True))
     assert sizes == [36, 18, 9, *[4] * 9]
 

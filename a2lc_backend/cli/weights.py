@@ -26,7 +26,10 @@ def list_weights(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
 
     weights = _open()
     if as_json:
-        rows = [asdict(item) | {"address": item.address, "present": weights.has(item.name)} for item in room.CATALOG]
+        rows = [
+            asdict(item) | {"address": item.address, "present": _present(weights, item) == "yes"}
+            for item in room.CATALOG
+        ]
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=None, pad_edge=False)

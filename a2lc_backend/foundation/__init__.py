@@ -5,7 +5,7 @@ Coordinates are x, y in pixels of the image, the centre of the first pixel at (0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 
 class FoundationError(RuntimeError):
     """A foundation model cannot be used; the message says why and what mends it."""
+
+
+class ModelUnusableError(FoundationError):
+    """A model's weights are missing, damaged, or too large for the device: it can be asked about no image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +112,8 @@ class PromptedModel(Protocol):
         """
         ...
 
-    def everything(self, embedding: Embedding) -> list[NDArray[np.bool_]]:
-        """All masks found without a prompt, (H, W) bool each; they may overlap.
+    def everything(self, embedding: Embedding) -> Iterator[NDArray[np.bool_]]:
+        """All masks found without a prompt, (H, W) bool each, one at a time; they may overlap.
 
         Args:
             embedding: of the image.
@@ -130,7 +134,8 @@ class Boxes:
     """What a detector found in an image.
 
     Attributes:
-        boxes: (N, 4) float64: left, top, right, bottom, within the image.
+        boxes: (N, 4) float64: left, top, right, bottom; edges from 0 to the image's width and height, as detectors give
+            them and SAM takes them, while points count from the centre of the first pixel.
         scores: (N,) float64 in 0–1, higher = surer.
         phrases: (N,) int64, index of the phrase that each box answers.
     """

@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al., TMLR 2024) by transformers, with or without register tokens, as it is published."""
+"""DINOv2 (Oquab et al., TMLR 2024), with or without register tokens, and DINOv3, by transformers as published."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class DinoV2:
     """DINOv2 behind `DenseModel`; its weights are read when they are first needed.
 
     Args:
-        folder: a Dinov2Model or Dinov2WithRegistersModel with its image processor, as `save_pretrained` writes them.
+        folder: a Dinov2Model, Dinov2WithRegistersModel or DINOv3ViTModel with its image processor, as
+            `save_pretrained` writes them.
         device: to run on.
     """
 
@@ -41,9 +42,15 @@ class DinoV2:
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import Dinov2Model, Dinov2WithRegistersModel  # noqa: PLC0415 - seconds to load
+        from transformers import (  # noqa: PLC0415 - seconds to load
+            Dinov2Model,
+            Dinov2WithRegistersModel,
+            DINOv3ViTModel,
+        )
 
-        families = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
+        families = {
+            "dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel, "dinov3_vit": DINOv3ViTModel
+        }  # fmt: skip
         return read_model(self._folder, families, _NAME, self._device)
 
     @cached_property

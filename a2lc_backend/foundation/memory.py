@@ -16,6 +16,16 @@ Result = TypeVar("Result")
 log = structlog.get_logger()
 
 
+_SIGNS = ("alloc_failed", "can't allocate memory", "not enough memory", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the machine had too little memory, as torch, CUDA's libraries and Python say it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
 def in_batches(
     items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]], size: int, what: str
 ) -> list[Result]:
@@ -38,7 +48,9 @@ def in_batches(
         batch = items[len(results) : len(results) + size]
         try:
             results += work(batch)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if size == 1:
                 raise FoundationError(
                     f"the device has too little memory for {what}; choose a smaller model, or set A2LC_DEVICE to cpu"

@@ -57,13 +57,13 @@ class Models:
         return self._once(name, lambda: GroundingDino(self._path(name), self._torch_device()))
 
     def dense(self, name: str) -> DenseModel:
-        """A model of features by patch: `dinov2-…`.
+        """A model of features by patch: `dinov2-…` or `dinov3-…`.
 
         Raises:
             FoundationError: if the name is no such model's, or its weights are not there.
         """
-        if not name.startswith("dinov2"):
-            raise FoundationError(f"{name!r} gives no features by patch; choose weights named dinov2-…")
+        if not name.startswith(("dinov2", "dinov3")):
+            raise FoundationError(f"{name!r} gives no features by patch; choose weights named dinov2-… or dinov3-…")
         from a2lc_backend.foundation.dinov2 import DinoV2  # noqa: PLC0415 - loads torch and transformers
 
         return self._once(name, lambda: DinoV2(self._path(name), self._torch_device()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from a2lc_backend.foundation import FoundationError
+from a2lc_backend.foundation import ModelUnusableError
 from a2lc_backend.foundation.files import file_digest
 
 
@@ -20,11 +20,11 @@ def weights_digest(folder: Path, name: str) -> str:
         name: of the weights, for the error.
 
     Raises:
-        FoundationError: if there are none.
+        ModelUnusableError: if there are none.
     """
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not weights:
-        raise FoundationError(f"there are no weights in {folder}; {_mend(name)}")
+        raise ModelUnusableError(f"there are no weights in {folder}; {_mend(name)}")
     return file_digest(*sorted(folder.glob("*config.json")), *weights)
 
 
@@ -38,33 +38,33 @@ def read_model(folder: Path, families: Mapping[str, Any], name: str, device: tor
         device: where it goes.
 
     Raises:
-        FoundationError: if the folder does not hold all weights of such a model, or the device has no room for them.
+        ModelUnusableError: if the folder does not hold all weights of such a model, or the device has no room for them.
     """
     import transformers  # noqa: PLC0415 - seconds to load
 
     if not folder.is_dir():
-        raise FoundationError(f"there is no folder {folder}; {_mend(name)}")
+        raise ModelUnusableError(f"there is no folder {folder}; {_mend(name)}")
     transformers.utils.logging.disable_progress_bar()
     try:
         kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind not in families:
-            raise FoundationError(f"{folder} is a {kind}, not a {' or '.join(families)}; {_mend(name)}")
+            raise ModelUnusableError(f"{folder} is a {kind}, not a {' or '.join(families)}; {_mend(name)}")
         model, found = families[kind].from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-    except FoundationError:
+    except ModelUnusableError:
         raise
     except Exception as error:  # files that are none fail in ways that transformers does not document
-        raise FoundationError(
+        raise ModelUnusableError(
             f"{folder} is no {' or '.join(families)} ({_first_line(error)}); {_mend(name)}"
         ) from error
     absent = sorted({key for key, _ in model.named_parameters()}.intersection(found["missing_keys"]))
     if absent:  # transformers would go on with random numbers
-        raise FoundationError(f"{folder} lacks {len(absent)} weights, {absent[0]} among them; {_mend(name)}")
+        raise ModelUnusableError(f"{folder} lacks {len(absent)} weights, {absent[0]} among them; {_mend(name)}")
     try:
         return model.eval().requires_grad_(requires_grad=False).to(device)
     except torch.OutOfMemoryError as error:
-        raise FoundationError(
+        raise ModelUnusableError(
             f"the device has too little memory for the weights of {folder}; set A2LC_DEVICE to cpu"
         ) from error
 
@@ -78,12 +78,12 @@ def read_processor(folder: Path, kind: Any, name: str) -> Any:
         name: of the weights, for the error.
 
     Raises:
-        FoundationError: if the folder holds none.
+        ModelUnusableError: if the folder holds none.
     """
     try:
         return kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # files that are none fail in ways that transformers does not document
-        raise FoundationError(
+        raise ModelUnusableError(
             f"{folder} says not how images are prepared ({_first_line(error)}); {_mend(name)}"
         ) from error
 

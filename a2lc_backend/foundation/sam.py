@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,9 +15,9 @@ import structlog
 import torch
 from numpy.typing import NDArray
 
-from a2lc_backend.foundation import Embedding, FoundationError, Prompts
+from a2lc_backend.foundation import Embedding, FoundationError, ModelUnusableError, Prompts
 from a2lc_backend.foundation.files import file_digest
-from a2lc_backend.foundation.memory import in_batches
+from a2lc_backend.foundation.memory import in_batches, is_out_of_memory
 
 _SIDE = 1024
 """Longer side of an image as the encoder sees it, in pixels."""
@@ -73,7 +73,7 @@ class Sam:
         try:
             return model.to(self._device)
         except torch.OutOfMemoryError as error:
-            raise FoundationError(
+            raise ModelUnusableError(
                 f"the device has too little memory for the weights of {self._path}; choose sam-vit-b, or set "
                 "A2LC_DEVICE to cpu"
             ) from error
@@ -141,28 +141,32 @@ class Sam:
             masks = in_batches(list(scaled), decode, self._batch, "the decoder of SAM")
         return np.stack(masks) if masks else np.empty((0, *embedding.size), np.bool_)
 
-    def everything(self, embedding: Embedding) -> list[NDArray[np.bool_]]:
+    def everything(self, embedding: Embedding) -> Iterator[NDArray[np.bool_]]:
         """See `PromptedModel.everything`; by SamAutomaticMaskGenerator with its own defaults."""
         from segment_anything import SamAutomaticMaskGenerator  # noqa: PLC0415 - the model loads it
+        from segment_anything.utils.amg import rle_to_mask  # noqa: PLC0415
 
         self._check(embedding)
         model, features = self._model, self._features(embedding)
         unseen = np.broadcast_to(np.uint8(0), (*embedding.size, 3))  # the generator asks an image for its size alone
-        points = self._batch
         while True:
             try:
-                generator = SamAutomaticMaskGenerator(model, points_per_batch=points)
+                generator = SamAutomaticMaskGenerator(
+                    model, points_per_batch=self._batch, output_mode="uncompressed_rle"
+                )
                 generator.predictor = _has_seen(model, features)
                 found = generator.generate(unseen)
-            except torch.OutOfMemoryError as error:
-                if points == 1:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self._batch == 1:
                     raise FoundationError(
                         "the device has too little memory for SAM; choose sam-vit-b, or set A2LC_DEVICE to cpu"
                     ) from error
-                points //= 2
-                log.warning("out of memory; SAM looks at fewer points at once", points=points)
+                self._batch = max(self._batch // 2, 1)  # and so for all images that follow
+                log.warning("out of memory; SAM looks at fewer points at once", points=self._batch)
             else:
-                return [item["segmentation"] for item in found]
+                return (rle_to_mask(item["segmentation"]) for item in found)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # after the exception, whose frames hold what filled the memory
 
@@ -264,7 +268,7 @@ def _has_seen(model: Any, features: torch.Tensor) -> Any:
 
 def _see_file(path: Path) -> None:
     if not path.is_file():
-        raise FoundationError(f"there is no {path}; get it with: a2lc weights fetch sam-vit-b")
+        raise ModelUnusableError(f"there is no {path}; get it with: a2lc weights fetch sam-vit-b")
 
 
 def _read(path: Path) -> Any:
@@ -287,7 +291,7 @@ def _read(path: Path) -> Any:
         OSError,
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise FoundationError(f"{path} is no checkpoint of SAM ({reason}); see: a2lc weights check") from error
+        raise ModelUnusableError(f"{path} is no checkpoint of SAM ({reason}); see: a2lc weights check") from error
     return model
 
 

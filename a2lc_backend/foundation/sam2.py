@@ -149,7 +149,7 @@ class Sam2:
             masks = in_batches(list(boxes), decode, self._batch, "the decoder of SAM 2")
         return np.stack(masks) if masks else np.empty((0, *embedding.size), np.bool_)
 
-    def everything(self, embedding: Embedding) -> list[NDArray[np.bool_]]:
+    def everything(self, embedding: Embedding) -> Iterator[NDArray[np.bool_]]:
         """See `PromptedModel.everything`; the surest come first.
 
         A grid of points is asked, what the decoder doubts or what hangs on the cut-off is left out, and of masks in
@@ -169,7 +169,7 @@ class Sam2:
         found = [item for items in looked for item in items]
         boxes = torch.tensor([item.box for item in found], dtype=torch.float32).reshape(-1, 4)
         kept = nms(boxes, torch.tensor([item.quality for item in found], dtype=torch.float32), _MOST_OVERLAP)
-        return [np.unpackbits(found[place].bits, axis=1, count=size[1]).astype(np.bool_) for place in kept.tolist()]
+        return (np.unpackbits(found[place].bits, axis=1, count=size[1]).astype(np.bool_) for place in kept.tolist())
 
     def dense(self, embedding: Embedding) -> NDArray[np.float16]:
         """See `PromptedModel.dense`; the coarsest level, (256, 64, 64): images are stretched, none is padded."""

@@ -43,6 +43,9 @@ def attach(
     with explained(url, f"connecting {backend_url} to project {project_id}"):
         for backend in client.ml.list(project=project_id):
             if (backend.url or "").rstrip("/") == backend_url:
+                if interactive and not backend.is_interactive:
+                    # Without the address Label Studio 1.23.2 answers 500.
+                    client.ml.update(str(backend.id), project=project_id, url=backend_url, is_interactive=True)
                 return Attached(int(backend.id or 0), created=False)
     try:
         with explained(url, f"connecting {backend_url} to project {project_id}"):

@@ -125,12 +125,13 @@ def make_proposals(
         foundation: the models that `grounded-sam`, `sam2` and `…-everything` ask.
         box_threshold: least score of a box that `grounded-sam` and `sam2` take.
         background: class of the pixels that no mask covers; "" leaves them without label.
-        tile_pixels: larger images are cut into tiles of fewer pixels; 0 for never.
+        tile_pixels: foundation models are shown larger images in tiles of fewer pixels; 0 for never.
 
     Raises:
         ProposalError: for an unknown name, a world folder that is missing or cannot be read, or models not given.
     """
     source = _make_source(name, world, superpixels, foundation, box_threshold)
+    tile_pixels = tile_pixels if name in SAM_SOURCES else 0  # the others see large images whole
     if not background and not tile_pixels:
         return source
     from a2lc_backend.proposals.around import InTiles, WithBackground  # noqa: PLC0415 - see below

@@ -83,15 +83,15 @@ class InTiles:
         """
         if picture.image.shape[0] * picture.image.shape[1] <= self.most_pixels:
             return self.source.propose(picture)
-        mask_ids: NDArray[np.int64] = np.zeros(picture.size, np.int64)
+        mask_ids: NDArray[np.int32] = np.zeros(picture.size, np.int32)
         labels: list[NDArray[np.int64]] = []
         count = 0
-        for place, (rows, columns) in enumerate(tiles(picture.size, self.most_pixels)):
+        for rows, columns in tiles(picture.size, self.most_pixels):
             try:
-                found = self.source.propose(_crop(picture, place, rows, columns))
+                found = self.source.propose(_crop(picture, rows, columns))
             except NothingFoundError:
                 continue
-            part = found.mask_ids.astype(np.int64)
+            part = found.mask_ids.astype(np.int32)
             mask_ids[rows, columns] = np.where(part > 0, part + count, 0)
             labels.append(found.first_labels)
             count += len(found)
@@ -99,11 +99,15 @@ class InTiles:
             raise NothingFoundError(f"no tile of task {picture.task_id} has masks; choose other proposals")
         first_labels = np.concatenate(labels)
         mask_ids = _join_seams(mask_ids, first_labels, picture.size, self.most_pixels)
-        if count > MAX_MASKS:
+        found_ids = np.flatnonzero(np.bincount(mask_ids.ravel(), minlength=count + 1)[1:]) + 1
+        if len(found_ids) > MAX_MASKS:
             raise ProposalError(
-                f"the tiles of task {picture.task_id} have {count} masks, {MAX_MASKS} are the most; cut the image up"
+                f"the tiles of task {picture.task_id} have {len(found_ids)} masks, {MAX_MASKS} are the most; cut the "
+                "image up"
             )
-        return named(mask_ids.astype(np.uint16), first_labels, picture.task_id)
+        new_ids = np.zeros(count + 1, np.uint16)
+        new_ids[found_ids] = np.arange(1, len(found_ids) + 1)
+        return named(new_ids[mask_ids], first_labels[found_ids - 1], picture.task_id)
 
 
 def tiles(size: tuple[int, int], most_pixels: int) -> list[tuple[slice, slice]]:
@@ -125,11 +129,12 @@ def _divide(length: int, parts: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(ends)]
 
 
-def _crop(picture: Picture, place: int, rows: slice, columns: slice) -> Picture:
+def _crop(picture: Picture, rows: slice, columns: slice) -> Picture:
+    place = f"{rows.start}-{columns.start}-{rows.stop}-{columns.stop}"
     return replace(
         picture,
         image=np.ascontiguousarray(picture.image[rows, columns]),
-        image_key=f"{picture.image_key}-tile{place}" if picture.image_key else "",
+        image_key=f"{picture.image_key}-{place}" if picture.image_key else "",
         regions=tuple(
             replace(region, mask=region.mask[rows, columns], ring=None)
             for region in picture.regions
@@ -139,8 +144,8 @@ def _crop(picture: Picture, place: int, rows: slice, columns: slice) -> Picture:
 
 
 def _join_seams(
-    mask_ids: NDArray[np.int64], labels: NDArray[np.int64], size: tuple[int, int], most_pixels: int
-) -> NDArray[np.int64]:
+    mask_ids: NDArray[np.int32], labels: NDArray[np.int64], size: tuple[int, int], most_pixels: int
+) -> NDArray[np.int32]:
     """Give masks of one label that lie on both sides of a seam one id, the smaller."""
     parts = tiles(size, most_pixels)
     rows = sorted({part[0].start for part in parts} - {0})
@@ -151,12 +156,12 @@ def _join_seams(
         *((mask_ids[:, column - 1], mask_ids[:, column]) for column in columns),
     ]:
         _lead(leader, before, after, labels)
-    joined: NDArray[np.int64] = np.array([_top(leader, index) for index in range(len(leader))])[mask_ids]
+    joined: NDArray[np.int32] = np.array([_top(leader, index) for index in range(len(leader))], np.int32)[mask_ids]
     return joined
 
 
 def _lead(
-    leader: NDArray[np.int64], before: NDArray[np.int64], after: NDArray[np.int64], labels: NDArray[np.int64]
+    leader: NDArray[np.int64], before: NDArray[np.int32], after: NDArray[np.int32], labels: NDArray[np.int64]
 ) -> None:
     pairs, lengths = np.unique(np.stack([before, after]), axis=1, return_counts=True)
     for (one, other), length in zip(pairs.T, lengths, strict=True):

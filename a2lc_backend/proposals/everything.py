@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from a2lc_backend.masks import IGNORE, MAX_MASKS, MaskSet, make_disjoint
@@ -34,11 +36,10 @@ class EverythingMasks:
             NothingFoundError: if no mask is found.
         """
         model, embedding = self._foundation.embedding(picture)
-        masks = model.everything(embedding)[:MAX_MASKS]
-        if not masks:
+        mask_ids = make_disjoint(islice(model.everything(embedding), MAX_MASKS), picture.size)
+        if not mask_ids.any():
             raise NothingFoundError(
                 f"{self.name} found no mask in task {picture.task_id}; choose other proposals for such images, "
                 "or set a background"
             )
-        mask_ids = make_disjoint(masks, picture.size)
-        return named(mask_ids, np.full(len(masks), IGNORE, np.int64), picture.task_id)
+        return named(mask_ids, np.full(int(mask_ids.max()), IGNORE, np.int64), picture.task_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from a2lc_backend.foundation import FoundationError
+from a2lc_backend.foundation import FoundationError, ModelUnusableError
 from a2lc_backend.images import pixels_digest
 from a2lc_backend.masks import split_pieces
 from a2lc_backend.proposals import Picture
@@ -14,7 +14,6 @@ from a2lc_backend.rounds.platform import PlatformError, Task, TaskError
 from a2lc_backend.rounds.reading import Verdict, edit_masks, verdicts
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.store import ArtifactError, TaskState
-from a2lc_backend.weights import WeightsError
 
 
 def plan_proposals(context: Context) -> list[int]:
@@ -46,10 +45,10 @@ def propose(context: Context, items: Items, progress: Progress) -> None:
         try:
             ready = propose_task(context, state, edits.get(task_id, []), classes, segmenter)
             context.ledger.save_tasks(context.project_id, [ready])
-        except WeightsError as error:
-            raise PlatformError(str(error)) from error  # without them no image gets masks
-        except (TaskError, FoundationError, ValueError) as error:
-            message = f"task {state.task_id}: {error}"
+        except ModelUnusableError as error:
+            raise PlatformError(str(error)) from error  # without it no image gets masks
+        except (TaskError, FoundationError, ValueError, MemoryError) as error:
+            message = f"task {state.task_id}: {str(error) or 'the machine has too little memory for this image'}"
             context.note("propose", state.task_id, message)
             context.ledger.save_tasks(context.project_id, [replace(state, error=message)])
     progress(len(items), len(items))

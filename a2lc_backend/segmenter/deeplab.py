@@ -71,15 +71,19 @@ class DeepLabSegmenter:
     @property
     def fingerprint(self) -> str:
         """See `Segmenter.fingerprint`."""
-        return f"pixels-{SIDE}"
+        return f"pixels-{SIDE}-{CELL}"
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
-        """The image with a longer side of `SIDE` at most, (h, w, 3) uint8: 6.3 MB at 2048×1024."""
-        scale = SIDE / max(image.shape[:2])
-        if scale >= 1:
+        """The image with a longer side of `SIDE` at most, (h, w, 3) uint8: 6.3 MB at 2048×1024.
+
+        Both sides are whole cells, so that the soft labels' grid covers the image and no more.
+        """
+        scale = min(SIDE / max(image.shape[:2]), 1.0)
+        height, width = (max(round(side * scale / CELL), 1) * CELL for side in image.shape[:2])
+        if (height, width) == image.shape[:2]:
             return image
-        height, width = (max(round(side * scale), 1) for side in image.shape[:2])
-        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
     def fit(self, samples: Samples, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> None:
         """See `Segmenter.fit`; a training that was cut off ends as if it had not been, on the same CPU to the bit.
@@ -93,7 +97,7 @@ class DeepLabSegmenter:
         self._trained = self._classes
 
     def soft_labels(self, prepared: Prepared) -> NDArray[np.float32]:
-        """See `Segmenter.soft_labels`; (C, ⌈h/4⌉, ⌈w/4⌉) of the prepared image.
+        """See `Segmenter.soft_labels`; (C, h/4, w/4) of the prepared image.
 
         With too little memory for the whole image it is scored in overlapping tiles, and so are all that follow; the
         network then sees less around each pixel. Raises SegmenterError if even the smallest tile does not fit.

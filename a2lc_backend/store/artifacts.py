@@ -6,6 +6,7 @@ import hashlib
 import io
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -113,8 +114,9 @@ class Artifacts:
     def delete(self, prefix: str) -> None:
         """Delete every artifact whose key starts with a folder's name; none is no error."""
         path = self._path(prefix)
-        if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+        with suppress(FileNotFoundError):  # another process may delete it in the same instant
+            if self._fs.exists(path):
+                self._fs.rm(path, recursive=True)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 
 from a2lc_backend.store import tables
 from a2lc_backend.store.rows import RoundTables, replace_rows
@@ -13,17 +13,11 @@ from a2lc_backend.store.rows import RoundTables, replace_rows
 class EmbeddingTables(RoundTables):
     """Embeddings by the key of their artifact; `Ledger` is the whole."""
 
-    def add_embedding(self, key: str, size: int) -> None:
-        """Note an embedding of some bytes that was stored just now."""
+    def use_embedding(self, key: str, size: int) -> None:
+        """Note that a stored embedding of some bytes was used just now."""
         with self._engine.begin() as db:
             row = {"key": key, "bytes": size, "used": time.time()}
             replace_rows(db, tables.embeddings, [row], ("key",))
-
-    def use_embedding(self, key: str) -> None:
-        """Note that an embedding was used just now."""
-        table = tables.embeddings
-        with self._engine.begin() as db:
-            db.execute(update(table).where(table.c.key == key).values(used=time.time()))
 
     def surplus_embeddings(self, most: int) -> list[str]:
         """The least recently used embeddings, as many as lie beyond a number of bytes in all."""
