@@ -50,6 +50,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1500, "height": 860})
             log_in(page, studio.url, account)
             _review_queue(page, loop, options.out / "review-queue.png")
+            _control_room(page, loop, options.out / "control-room.png")
             browser.close()
         loop.close()
     finally:
@@ -65,6 +66,14 @@ def log_in(page: Page, url: str, account: Account) -> None:
     page.fill("input[name=password]", account.password)
     page.keyboard.press("Enter")
     page.wait_for_url(lambda address: "/user/login" not in address, timeout=60_000)
+
+
+def _control_room(page: Page, loop: Loop, path: Path) -> None:
+    """The admin's page, with the masks of one pair of classes."""
+    page.goto(f"{loop.server.url}/#/{loop.project_id}")
+    page.get_by_role("button", name="→").first.click()
+    page.wait_for_function("[...document.querySelectorAll('.masks img')].every((one) => one.naturalWidth > 0)")
+    page.screenshot(path=path)
 
 
 def _review_queue(page: Page, loop: Loop, target: Path) -> None:

@@ -26,7 +26,7 @@ from tests.servers import PostgresServer
 
 IMAGES = 16
 KILLS = 30
-KILLS_A_ROUND = 5
+KILLS_A_ROUND = 10
 VICTIMS = ("worker", "worker", "backend", "redis")
 
 pytestmark = pytest.mark.e2e

@@ -385,8 +385,8 @@ def test_a_task_proposed_during_a_round_waits_for_the_next(run: Run) -> None:
     def meanwhile(phase: Phase) -> None:
         if phase.name == "train" and phase.status == "running" and run.ledger.task(1, 8) is None:
             state = TaskState(8, f"{run.world.names[7]}.png")
-            key = propose_task(context, state, (), run.world.classes, context.make_segmenter(len(run.world.classes)))
-            run.ledger.save_tasks(1, [replace(state, ready=True, mask_key=key)])
+            segmenter = context.make_segmenter(len(run.world.classes))
+            run.ledger.save_tasks(1, [propose_task(context, state, (), run.world.classes, segmenter)])
 
     run_round(context, "test", meanwhile)
     assert 8 not in run.workspace.labels(0).task_ids
@@ -400,10 +400,11 @@ def test_an_answer_to_what_predict_showed_is_not_lost(run: Run) -> None:
     run.platform = crowd = Crowd(run.world)
     context = run.begin()
     run.ledger.save_project(Project(1, "street", run.world.classes))
+    segmenter = context.make_segmenter(len(run.world.classes))
     state = TaskState(1, f"{run.world.names[0]}.png")
-    key = propose_task(context, state, (), run.world.classes, context.make_segmenter(len(run.world.classes)))
-    run.ledger.save_tasks(1, [replace(state, ready=True, mask_key=key)])
-    masks = run.workspace.masks(key)
+    state = propose_task(context, state, (), run.world.classes, segmenter)
+    run.ledger.save_tasks(1, [state])
+    masks = run.workspace.masks(state.mask_key)
     other = run.world.classes[(int(masks.first_labels[0]) + 1) % len(run.world.classes)]
     crowd.say(said(1, 1, 5, Region(masks.region_ids[0], other, masks.mask(0))))
     run_round(context, "test")

@@ -55,7 +55,7 @@ class Events:
         self._stopping.set()
         self._wanted.set()
         if self._thread.is_alive():
-            self._thread.join(_GATHER_SECONDS * 5)
+            self._thread.join(_GATHER_SECONDS)  # what it looks at is looked at again by the next process
 
     def wake(self) -> None:
         """Look at the persisted webhooks soon."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -399,6 +400,7 @@ class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
 
 
 _SCHEMA_LOCK = 0x61326C63
+_LOCKED_SECONDS = 30.0
 
 
 def _lock_schema(connection: Connection) -> None:
@@ -423,15 +425,29 @@ def _make_engine(url: str) -> Engine:
         return create_engine(parsed, pool_pre_ping=True)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": _LOCKED_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
         # Readers do not wait for the writer, and a killed process leaves a whole database.
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
 
     return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Switch to the write-ahead log; SQLite waits for no lock here, though processes that open a new file hold some."""
+    end = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _task(row: Any) -> TaskState:
