@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -31,6 +32,19 @@ _STRIP = 2**20
 EMBEDDED = 48
 """Columns that stand for a foundation model's view of a mask. A fixed random projection keeps the distances of 256 to
 1,024 dimensions well enough, and needs to know no other image."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """A foundation model that tells the corrector how masks look, beside their colour and shape.
+
+    Attributes:
+        name: of its weights; features of two models are never compared.
+        see: gives the dense features of an image by the image's key, see `mask_features`.
+    """
+
+    name: str
+    see: Callable[[str, NDArray[np.uint8]], NDArray[np.float16]]
 
 
 def mask_features(

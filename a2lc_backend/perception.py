@@ -9,6 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from a2lc_backend.embeddings import Embeddings
+from a2lc_backend.features import Appearance
 from a2lc_backend.foundation import Embedding, FoundationError, PromptedModel
 from a2lc_backend.foundation.models import Models
 from a2lc_backend.proposals import SAM_SOURCES, TEXT_SOURCES, Foundation, Picture
@@ -53,19 +54,20 @@ class Perception:
             embed,
         )
 
-    def appearance(self, settings: ProjectSettings) -> Callable[[str, Image], NDArray[np.float16]] | None:
-        """What tells a project's corrector how masks look, see `Context.appearance`; None if nothing does."""
+    def appearance(self, settings: ProjectSettings) -> Appearance | None:
+        """What tells a project's corrector how masks look; None if no model does."""
         family = _appearance(settings)
         if family == "looks":
             return None
         if family == "dinov2":
-            return lambda _key, image: self._models.dense(self._settings.dinov2).dense(image)
+            weights = self._settings.dinov2
+            return Appearance(weights, lambda _key, image: self._models.dense(weights).dense(image))
 
         def see(key: str, image: Image) -> NDArray[np.float16]:
             model = self._models.prompted(self._named(family))
             return model.dense(self._embeddings.of(model, key, lambda: image))
 
-        return see
+        return Appearance(self._named(family), see)
 
     def needed(self, settings: ProjectSettings) -> list[str]:
         """Names of the weights that a project's rounds ask, there or not."""

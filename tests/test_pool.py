@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from a2lc_backend.features import FEATURE_NAMES
+from a2lc_backend.features import FEATURE_NAMES, Appearance
 from a2lc_backend.masks import IGNORE, MaskSet
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.correct import _corrector_view
@@ -45,11 +45,11 @@ def context(ledger: Ledger, tmp_path: Path) -> Context:
     return found
 
 
-def write_masks(context: Context, task_id: int, key: str, names: list[str], empty: int = 0) -> None:
+def write_masks(context: Context, task_id: int, key: str, names: list[str], empty: int = 0, seen_by: str = "") -> None:
     ids = np.repeat(np.arange(1, len(names) + 1 - empty, dtype=np.uint16), 4)[None]
     masks = MaskSet(ids, tuple(names), np.arange(len(names)), {})
-    features = np.full((len(names), len(FEATURE_NAMES)), task_id, np.float32)
-    context.workspace.write_masks(key, masks, features, imported=False)
+    features = np.full((len(names), len(FEATURE_NAMES) + (2 if seen_by else 0)), task_id, np.float32)
+    context.workspace.write_masks(key, masks, features, imported=False, seen_by=seen_by)
     context.ledger.save_tasks(1, [TaskState(task_id, "image", ready=True, mask_key=key)])
 
 
@@ -98,6 +98,13 @@ def test_the_corrector_sees_what_the_last_segmenter_saw(context: Context) -> Non
     assert soft.shape == (4, CLASSES)
     np.testing.assert_array_equal(soft[:, :2], [[0.5, 0.5], [0.1, 0.9], [0.6, 0.4], [1.0, 0.0]])
     assert not soft[:, 2:].any(), "classes that came later have the probability 0"
+    write_masks(context, 3, "masks-3", ["3-0", "3-1"], seen_by="sam-vit-b")
+    write_masks(context, 8, "masks-8-redrawn", ["8-2", "new", "8-0", "8-1"], empty=1, seen_by="dinov2-small")
+    chosen = replace(later, appearance=Appearance("dinov2-small", lambda _key, _image: np.empty((2, 1, 1), np.float16)))
+    _, features, _ = _corrector_view(chosen, load_pool(chosen), previous, CLASSES, lambda done, total: None)
+    model = features[:, len(FEATURE_NAMES) :]
+    assert (model[:2] == 0).all(), "another model's numbers mean something else"
+    assert (model[2:] == 8).all()
 
 
 def test_the_corrector_sees_nothing_before_people_answer(context: Context) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from a2lc_backend.features import mask_features
+from a2lc_backend.features import Appearance, mask_features
 from a2lc_backend.masks import MaskSet
 from a2lc_backend.proposals import Proposals
 from a2lc_backend.rounds.platform import Platform, PlatformError, Task
@@ -40,7 +40,7 @@ class Context:
         platform: where people work.
         proposals: where masks come from.
         make_segmenter: builds an untrained θ for a number of classes.
-        appearance: gives the dense features of an image by its key, see `mask_features`; None where no model is asked.
+        appearance: the model that tells the corrector how masks look; None where none is asked.
         kept: see `once`.
     """
 
@@ -51,7 +51,7 @@ class Context:
     platform: Platform
     proposals: Proposals
     make_segmenter: Callable[[int], Segmenter]
-    appearance: Callable[[str, NDArray[np.uint8]], NDArray[np.float16]] | None = None
+    appearance: Appearance | None = None
     kept: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -87,11 +87,16 @@ class Context:
             raise PlatformError(f"project {self.project_id} is not known; start its first round")
         return project
 
+    @property
+    def seen_by(self) -> str:
+        """Name of the model that tells how masks look, "" for none."""
+        return self.appearance.name if self.appearance else ""
+
     def describe(self, task: Task, image: NDArray[np.uint8], masks: MaskSet) -> NDArray[np.float32]:
         """What the corrector sees of an image's masks; see `mask_features`."""
         dense = None
         if self.appearance is not None:
-            dense = self.appearance(self.workspace.image_key(task.id, task.image), image)
+            dense = self.appearance.see(self.workspace.image_key(task.id, task.image), image)
         return mask_features(image, masks, dense)
 
     def note(self, phase: str, task_id: int, message: str) -> None:

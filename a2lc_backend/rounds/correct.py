@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from a2lc_backend.audit import decide, in_strata, stratify
 from a2lc_backend.correction import LabelProposals, MaskTable, make_corrector
+from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
@@ -168,7 +169,9 @@ def _corrector_view(
         seen = np.flatnonzero((places >= 0) & (catalog.areas > 0))
         part = slice(filled, filled + len(seen))
         indices[part] = span.start + seen
-        features[part, : catalog.features.shape[1]] = catalog.features[seen]  # 0 where the model was not asked yet
+        # 0 where the model that is asked now was not asked yet: another's numbers mean something else.
+        known_columns = catalog.features.shape[1] if catalog.seen_by == context.seen_by else len(FEATURE_NAMES)
+        features[part, :known_columns] = catalog.features[seen][:, :known_columns]
         soft[part, : known.shape[1]] = known[places[seen]]
         filled = part.stop
     progress(len(pool.states), len(pool.states))

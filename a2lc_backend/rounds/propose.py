@@ -138,7 +138,7 @@ def propose_task(
         if platform.single_ring:
             masks = split_pieces(masks)
         imported = bool({region.id for region in regions} & set(masks.region_ids))
-        workspace.write_masks(proposed_key, masks, context.describe(task, image, masks), imported)
+        workspace.write_masks(proposed_key, masks, context.describe(task, image, masks), imported, context.seen_by)
     if not workspace.has_input(state.task_id, state.image, segmenter.fingerprint):
         workspace.write_input(state.task_id, state.image, segmenter.fingerprint, segmenter.prepare(image))
     key = _edited_key(context, state, edits)
@@ -148,7 +148,7 @@ def propose_task(
         if platform.single_ring:
             masks = split_pieces(masks)
         imported = workspace.catalog(proposed_key).imported
-        workspace.write_masks(key, masks, context.describe(task, image, masks), imported)
+        workspace.write_masks(key, masks, context.describe(task, image, masks), imported, context.seen_by)
     return replace(state, ready=True, mask_key=key, error="", pixels=pixels_digest(image))
 
 

@@ -206,7 +206,7 @@ def _write_masks(context: Context, task: Task, versions: Sequence[Version]) -> l
             # The labels of people outlive the image; θ cannot see it either, so nothing is learned from zeros.
             context.note("rebuild", task.id, f"task {task.id}: {error}; then rebuild again")
             features = np.zeros((len(version.masks), len(FEATURE_NAMES)), np.float32)
-        workspace.write_masks(key, version.masks, features, imported)
+        workspace.write_masks(key, version.masks, features, imported, context.seen_by)
     return keys
 
 

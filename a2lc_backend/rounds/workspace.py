@@ -29,6 +29,7 @@ class Catalog:
         areas: (K,) int64 pixels.
         features: (K, F) float32.
         imported: the first labels came out of Label Studio.
+        seen_by: name of the model that the features behind those of colour and shape are of, "" for none.
     """
 
     region_ids: tuple[str, ...]
@@ -36,6 +37,7 @@ class Catalog:
     areas: NDArray[np.int64]
     features: NDArray[np.float32]
     imported: bool
+    seen_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class Workspace:
         """Whether masks and their catalog are stored (the catalog is written last)."""
         return self._artifacts.exists(f"{key}.catalog")
 
-    def write_masks(self, key: str, masks: MaskSet, features: NDArray[np.float32], imported: bool) -> None:
+    def write_masks(
+        self, key: str, masks: MaskSet, features: NDArray[np.float32], imported: bool, seen_by: str = ""
+    ) -> None:
         """Store masks, then their catalog; an id map shrinks to a hundredth, and is read as fast."""
         rings = {f"ring:{region_id}": ring for region_id, ring in masks.rings.items()}
         self._artifacts.write_arrays(
@@ -143,6 +147,7 @@ class Workspace:
             {
                 "region_ids": np.array(masks.region_ids, np.str_), "first_labels": masks.first_labels,
                 "areas": masks.areas(), "features": features, "imported": np.array(imported),
+                "seen_by": np.array(seen_by, np.str_),
             },
             compress=True,
         )  # fmt: skip
@@ -163,7 +168,7 @@ class Workspace:
         arrays = self._artifacts.read_arrays(f"{key}.catalog")
         return Catalog(
             tuple(arrays["region_ids"].tolist()), arrays["first_labels"], arrays["areas"], arrays["features"],
-            bool(arrays["imported"]),
+            bool(arrays["imported"]), str(arrays.get("seen_by", "")),
         )  # fmt: skip
 
     def write_shape(self, annotation_id: int, region_id: str, shape: NDArray[np.bool_]) -> str:
