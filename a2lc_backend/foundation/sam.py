@@ -18,21 +18,13 @@ from numpy.typing import NDArray
 from a2lc_backend.foundation import Embedding, FoundationError, ModelUnusableError, Prompts
 from a2lc_backend.foundation.files import file_digest
 from a2lc_backend.foundation.memory import in_batches, is_out_of_memory
+from a2lc_backend.foundation.prompting import CERTAIN, batch_size, check_embedding, check_prompts
 
 _SIDE = 1024
 """Longer side of an image as the encoder sees it, in pixels."""
 
 _GRID = 256
 """Side of the logits that the decoder gives, and takes as a mask to begin with."""
-
-_CERTAIN = 8.0
-"""Logit of the pixels of a rough mask, the others have its negative: the decoder learned from its own logits, not from
-zeros and ones, and a sigmoid of 8 is within 0.0004 of 1."""
-
-_BATCH = 64
-_BATCH_ON_CPU = 4
-"""Boxes or points that are decoded at once: 64 boxes of an image of 2 megapixels took 6 s by 4 and 10 s by 64 on one
-core, and 1.4 GB more of memory, which the system ends a process for where a graphics card would raise an error."""
 
 log = structlog.get_logger()
 
@@ -49,7 +41,7 @@ class Sam:
         self._path, self._device = path, device
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
-        self._batch = _BATCH_ON_CPU if device.type == "cpu" else _BATCH
+        self._batch = batch_size(device)
 
     @property
     def fingerprint(self) -> str:
@@ -105,13 +97,8 @@ class Sam:
         Of several points the first positive one is decoded alone, and its logits go in with all of them: this is how
         the model was trained to be corrected (section 3 of the paper).
         """
-        self._check(embedding)
-        if not len(prompts.points) and prompts.box is None and prompts.mask is None:
-            raise FoundationError("a mask needs a point, a box or a rough mask to be found by")
-        if prompts.mask is not None and prompts.mask.shape != embedding.size:
-            raise FoundationError(
-                f"the rough mask is {prompts.mask.shape}, the image {embedding.size}; make them alike"
-            )
+        check_embedding(embedding, self.fingerprint)
+        check_prompts(prompts, embedding.size)
         with torch.inference_mode():
             features = self._features(embedding)
 
@@ -123,7 +110,7 @@ class Sam:
 
     def box_masks(self, embedding: Embedding, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """See `PromptedModel.box_masks`."""
-        self._check(embedding)
+        check_embedding(embedding, self.fingerprint)
         model = self._model
         with torch.inference_mode():
             features = self._features(embedding)
@@ -146,7 +133,7 @@ class Sam:
         from segment_anything import SamAutomaticMaskGenerator  # noqa: PLC0415 - the model loads it
         from segment_anything.utils.amg import rle_to_mask  # noqa: PLC0415
 
-        self._check(embedding)
+        check_embedding(embedding, self.fingerprint)
         model, features = self._model, self._features(embedding)
         unseen = np.broadcast_to(np.uint8(0), (*embedding.size, 3))  # the generator asks an image for its size alone
         while True:
@@ -172,14 +159,10 @@ class Sam:
 
     def dense(self, embedding: Embedding) -> NDArray[np.float16]:
         """See `PromptedModel.dense`; (256, h, w), the longer of h and w 64."""
-        self._check(embedding)
+        check_embedding(embedding, self.fingerprint)
         features = embedding.arrays["features"][0]
         rows, columns = (max(round(side * features.shape[1] / _SIDE), 1) for side in _input_size(embedding.size))
         return np.asarray(features[:, :rows, :columns], np.float16)
-
-    def _check(self, embedding: Embedding) -> None:
-        if embedding.fingerprint != self.fingerprint:
-            raise FoundationError(f"the embedding is of {embedding.fingerprint}, the model is {self.fingerprint}")
 
     def _features(self, embedding: Embedding) -> torch.Tensor:
         return torch.from_numpy(embedding.arrays["features"]).to(self._device).float()
@@ -241,8 +224,8 @@ class Sam:
         """A rough mask as logits (1, 1, 256, 256), laid out as the decoder's own."""
         height, width = (max(round(side * _GRID / _SIDE), 1) for side in _input_size(mask.shape))
         small = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        logits = np.full((_GRID, _GRID), -_CERTAIN, np.float32)
-        logits[:height, :width] = (2 * small - 1) * _CERTAIN
+        logits = np.full((_GRID, _GRID), -CERTAIN, np.float32)
+        logits[:height, :width] = (2 * small - 1) * CERTAIN
         return torch.from_numpy(logits).to(self._device)[None, None]
 
 

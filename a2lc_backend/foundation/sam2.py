@@ -16,19 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from a2lc_backend.foundation import Embedding, FoundationError, Prompts
+from a2lc_backend.foundation import Embedding, Prompts
 from a2lc_backend.foundation.memory import in_batches
 from a2lc_backend.foundation.pretrained import read_model, read_processor, weights_digest
+from a2lc_backend.foundation.prompting import CERTAIN, batch_size, check_embedding, check_prompts
 
 _NAME = "sam2.1-hiera-small"
-
-_CERTAIN = 8.0
-"""Logit of the pixels of a rough mask, the others have its negative: the decoder learned from its own logits, not from
-zeros and ones, and a sigmoid of 8 is within 0.0004 of 1."""
-
-_BATCH = 64
-_BATCH_ON_CPU = 4
-"""Boxes or points that are decoded at once: more of them took longer on a processor, and gigabytes of its memory."""
 
 # Without a prompt: what the authors' own generator of masks takes where nobody says otherwise.
 _POINTS_A_SIDE = 32
@@ -60,7 +53,7 @@ class Sam2:
         self._folder, self._device = folder, device
         self._lock = threading.Lock()
         self._encoding = threading.Lock()
-        self._batch = _BATCH_ON_CPU if device.type == "cpu" else _BATCH
+        self._batch = batch_size(device)
 
     @property
     def fingerprint(self) -> str:
@@ -119,13 +112,8 @@ class Sam2:
         Of several points the first positive one is decoded alone, and its logits go in with all of them, as a person's
         second click corrects the mask of the first.
         """
-        self._check(embedding)
-        if not len(prompts.points) and prompts.box is None and prompts.mask is None:
-            raise FoundationError("a mask needs a point, a box or a rough mask to be found by")
-        if prompts.mask is not None and prompts.mask.shape != embedding.size:
-            raise FoundationError(
-                f"the rough mask is {prompts.mask.shape}, the image {embedding.size}; make them alike"
-            )
+        check_embedding(embedding, self.fingerprint)
+        check_prompts(prompts, embedding.size)
         with torch.inference_mode():
             levels = self._levels(embedding)
 
@@ -137,7 +125,7 @@ class Sam2:
 
     def box_masks(self, embedding: Embedding, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """See `PromptedModel.box_masks`."""
-        self._check(embedding)
+        check_embedding(embedding, self.fingerprint)
         with torch.inference_mode():
             levels = self._levels(embedding)
 
@@ -158,7 +146,7 @@ class Sam2:
         """
         from torchvision.ops import nms  # noqa: PLC0415 - the model loads it
 
-        self._check(embedding)
+        check_embedding(embedding, self.fingerprint)
         size, levels = embedding.size, self._levels(embedding)
         steps = (np.arange(_POINTS_A_SIDE) + 0.5) / _POINTS_A_SIDE
         grid = np.stack(np.meshgrid(steps * size[1], steps * size[0]), axis=-1).reshape(-1, 2)
@@ -173,12 +161,8 @@ class Sam2:
 
     def dense(self, embedding: Embedding) -> NDArray[np.float16]:
         """See `PromptedModel.dense`; the coarsest level, (256, 64, 64): images are stretched, none is padded."""
-        self._check(embedding)
+        check_embedding(embedding, self.fingerprint)
         return np.asarray(embedding.arrays[f"level{len(embedding.arrays) - 1}"][0], np.float16)
-
-    def _check(self, embedding: Embedding) -> None:
-        if embedding.fingerprint != self.fingerprint:
-            raise FoundationError(f"the embedding is of {embedding.fingerprint}, the model is {self.fingerprint}")
 
     def _levels(self, embedding: Embedding) -> list[torch.Tensor]:
         """Features (1, D, h, w) float32 on the device, finest first."""
@@ -284,7 +268,7 @@ class Sam2:
         pixels = torch.from_numpy(mask.astype(np.float32)).to(self._device)[None, None]
         side = self._model.prompt_encoder.mask_input_size
         small = functional.interpolate(pixels, side, mode="bilinear", align_corners=False, antialias=True)
-        return (2 * small - 1) * _CERTAIN
+        return (2 * small - 1) * CERTAIN
 
 
 @contextmanager
