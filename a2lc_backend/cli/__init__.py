@@ -186,6 +186,30 @@ def connect(
     typer.echo(f"start round 0 with: a2lc rounds next --project {project}")
 
 
+@app.command("label-config")
+def print_label_config(
+    classes: Annotated[str, typer.Option(help="Names of your own classes, commas between.")] = "",
+    preset: Annotated[str, typer.Option(help="camvid, cityscapes or voc.")] = "",
+    kind: Annotated[str, typer.Option(help="bitmask (quickest to open), brush or polygon.")] = "bitmask",
+    smart: Annotated[bool, typer.Option("--smart", help="With smart points and boxes.")] = False,
+) -> None:
+    """Print a labeling interface to paste into Settings > Labeling Interface > Code."""
+    from a2lc_backend.label_configs import KINDS, PRESETS, label_config, own_colours  # noqa: PLC0415
+    from a2lc_backend.regions import LabelConfigError  # noqa: PLC0415
+
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    if bool(names) == bool(preset):
+        fail("give either --classes or --preset")
+    if preset and preset not in PRESETS:
+        fail(f"no preset is named {preset!r}; choose from {', '.join(PRESETS)}")
+    if kind not in KINDS:
+        fail(f"no kind is named {kind!r}; choose from {', '.join(KINDS)}")
+    try:
+        typer.echo(label_config(PRESETS[preset] if preset else own_colours(names), kind, smart), nl=False)
+    except LabelConfigError as error:
+        fail(str(error))
+
+
 @app.command()
 def doctor(
     project: Annotated[int | None, typer.Option("--project", "-p", help="Check this project too.")] = None,
