@@ -406,6 +406,8 @@ def _continue(item: Entry, part: Path, tell: Progress) -> None:
     with httpx.stream("GET", item.address, headers=headers, follow_redirects=True, timeout=_SILENCE) as reply:
         if reply.status_code == 416:  # nothing comes after the part; its checksum tells whether it is right
             return
+        if reply.status_code == 429 or reply.status_code >= 500:
+            reply.raise_for_status()  # it may pass, as a connection that was cut
         if reply.status_code not in {200, 206}:
             raise WeightsError(f"{item.address} answers {reply.status_code}; open it in a browser to see why")
         if reply.status_code == 200:

@@ -29,6 +29,7 @@ class Publisher(ThreadingHTTPServer):
     """Serves one file; the first answers may be cut off half way, or wrong."""
 
     cuts = 0
+    refusals = 0
     content = CONTENT
     asked: list[str]
 
@@ -42,6 +43,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         begin = int((self.headers.get("Range") or "bytes=0-").split("=")[1].rstrip("-"))
         self.server.asked.append(self.headers.get("Range") or "")
+        if self.server.refusals:
+            self.server.refusals -= 1
+            self.send_error(503)
+            return
         rest = self.server.content[begin:]
         self.send_response(206 if begin else 200)
         self.send_header("Content-Length", str(len(rest)))
@@ -76,11 +81,12 @@ def silent(_done: int, _total: int) -> None:
 
 def test_a_fetch_that_is_cut_off_goes_on_and_ends_whole(publisher: Publisher, tmp_path: Path) -> None:
     publisher.cuts = 2
+    publisher.refusals = 1
     told: list[tuple[int, int]] = []
     path = Weights(tmp_path).fetch("sam-vit-b", lambda *step: told.append(step))
     assert path == tmp_path / "sam-vit-b/sam_vit_b_01ec64.pth"
     assert path.read_bytes() == CONTENT
-    assert publisher.asked == ["", f"bytes={len(CONTENT) // 2}-", f"bytes={len(CONTENT) * 3 // 4}-"]
+    assert publisher.asked == ["", "", f"bytes={len(CONTENT) // 2}-", f"bytes={len(CONTENT) * 3 // 4}-"]
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert list(Weights(tmp_path).check("sam-vit-b")) == []
     assert not list(tmp_path.glob("*.part"))

@@ -318,7 +318,7 @@ def _say_where(console: Console, loop: Loop, folder: Path) -> None:
     script.write_text("".join(f"export {name}={shlex.quote(loop.server.environment[name])}\n" for name in names))
     console.print(f"Log in:       {loop.studio.url}/projects/{loop.project_id}/data", soft_wrap=True)
     console.print(f"              {loop.account.email} / {loop.account.password}")
-    console.print(f"Backend:      {loop.server.url}/docs")
+    console.print(f"Control room: {loop.server.url}/#/{loop.project_id}", soft_wrap=True)
     console.print(f"Command line: source {script} && .venv/bin/a2lc doctor -p {loop.project_id}", soft_wrap=True)
 
 
