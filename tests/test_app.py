@@ -238,3 +238,20 @@ def test_a_model_that_fails_costs_a_prediction_not_the_request(
     known, failed = predict(web, 7, 8)["results"]
     assert known["result"]
     assert failed["result"] == []
+
+
+def test_the_control_room_is_told_of_projects_and_of_what_is_not_there(web: TestClient, service: Service) -> None:
+    assert web.get("/api/projects").json() == []
+    remember_task(service)
+    service.ledger.begin_round(3, 10)
+    (project,) = web.get("/api/projects").json()
+    assert (project["title"], project["rounds"], project["status"]) == ("Streets", 1, "running")
+    assert project["label_studio"] == "http://127.0.0.1:9/projects/3/data"
+    assert "<title>A²LC control room</title>" in web.get("/").text
+    for file in ("room.js", "api.js", "curve.js", "elements.js", "room.css", "vendor/uplot/uPlot.iife.min.js"):
+        assert web.get(f"/static/{file}").status_code == 200
+    away = web.get("/api/projects/3/links")
+    assert (away.status_code, "LABEL_STUDIO_URL" in away.json()["detail"]) == (502, True)
+    absent = web.get("/api/projects/3/rounds/0/masks/7/a.jpg")
+    assert (absent.status_code, absent.json()["detail"]) == (404, "round 0 of project 3 has no masks of task 7")
+    assert web.get("/api/projects/3/rounds/9/masks/7/a.jpg").status_code == 404
