@@ -28,10 +28,11 @@ bench-scale: .venv/.installed  ## What rounds cost at 2,000, 20,000 and 200,000 
 test-fast: .venv/.dev  ## Without the tests that start Label Studio
 	$(BIN)/pytest -m "not e2e"
 
-lint: .venv/.dev  ## Style and types
+lint: .venv/.dev  ## Style, types, and known vulnerabilities of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m scripts.audit
 
 format: .venv/.dev  ## Put the style right
 	$(BIN)/ruff check --fix .

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import lru_cache
-from itertools import islice
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Body, FastAPI, HTTPException, Query, Response
+from fastapi import Body, Depends, FastAPI, HTTPException, Response
+from fastapi.responses import PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from a2lc_backend import __version__
 from a2lc_backend.figures import Figures
-from a2lc_backend.jobs import Jobs, NotPossibleError, NoWorkersError
+from a2lc_backend.insights import Insights
+from a2lc_backend.jobs import Jobs
 from a2lc_backend.label_studio import FOLLOWS
 from a2lc_backend.regions import LabelConfig, LabelConfigError, parse_label_config
-from a2lc_backend.rounds.heartbeat import RoundBusyError
-from a2lc_backend.rounds.report import NotThereError, round_report
+from a2lc_backend.rounds.report import round_report
 from a2lc_backend.service import Service, TaskRequest
 from a2lc_backend.store import ALIVE_SECONDS
 from a2lc_backend.web import add_control_room
+from a2lc_backend.web.errors import REFUSALS, add_plain_refusals, explained
+from a2lc_backend.web.insight import add_insight
+from a2lc_backend.web.login import Gate, add_login
+from a2lc_backend.web.parameters import Number
+from a2lc_backend.web.previews import add_previews
+from a2lc_backend.web.proposals import add_proposals
+from a2lc_backend.web.review import add_review
+from a2lc_backend.web.settings import add_settings
 
 _PROJECT = re.compile(r"(\d+)(\.\d+)?")
 
@@ -60,15 +68,9 @@ class PredictRequest(_Lenient):
 class NextRound(BaseModel):
     """Asks for the next round of a project."""
 
-    budget: int | None = Field(None, ge=1, description="masks to queue; the project's setting if not given")
-
-
-class Approval(BaseModel):
-    """Says whether the proposals that replace one class by another may be applied."""
-
-    before: str = Field(description='class name, "none" for masks without label')
-    after: str = Field(description="class name")
-    approved: bool = True
+    budget: int | None = Field(
+        None, ge=1, le=10_000_000, description="masks to queue; if not given, the project's setting"
+    )
 
 
 def create_app(service: Service) -> FastAPI:
@@ -87,11 +89,25 @@ def create_app(service: Service) -> FastAPI:
         yield
         service.close(idle=jobs.stop())
 
-    app = FastAPIOffline(title="A²LC for Label Studio", version=__version__, lifespan=life)
+    gate = Gate(service)
+    app = FastAPIOffline(
+        title="A²LC for Label Studio",
+        version=__version__,
+        lifespan=life,
+        dependencies=[Depends(gate)],
+        responses=REFUSALS,
+    )
+    add_plain_refusals(app)
+    add_login(app, gate)
     _add_contract(app, service, jobs, metrics)
+    add_previews(app, service, jobs)  # before the rounds: `preview` is no number
     _add_rounds(app, service, jobs)
-    _add_proposals(app, service)
+    insights = Insights(service)
+    add_proposals(app, service, jobs, insights)
+    add_settings(app, service)
     add_control_room(app, service)
+    add_review(app, service, jobs.courier)
+    add_insight(app, service, insights)
     return app
 
 
@@ -114,7 +130,7 @@ def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) 
             return {"model_version": service.version(project_id) if project_id else "a2lc"}
 
     @app.get("/versions", tags=["Label Studio"])
-    def versions(project: int | None = None) -> dict[str, list[str]]:
+    def versions(project: Number | None = None) -> dict[str, list[str]]:
         """Model versions of the finished rounds."""
         projects = [project] if project is not None else [item.id for item in service.ledger.projects()]
         found = [record.version for item in projects for record in service.ledger.rounds(item) if record.version]
@@ -129,7 +145,9 @@ def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) 
             if not project_id:
                 raise HTTPException(422, "the request names no project; call it from Label Studio 1.23 or newer")
             try:
-                config = _config(request.label_config) if request.label_config else service.platform(project_id).config
+                with explained():
+                    sent = request.label_config
+                    config = _config(sent) if sent else service.platform(project_id).config
             except LabelConfigError as error:
                 raise HTTPException(422, str(error)) from error
             requests = [_task_request(task, config) for task in request.tasks]
@@ -144,13 +162,14 @@ def _add_contract(app: FastAPI, service: Service, jobs: Jobs, metrics: Figures) 
             metrics.requests.labels("webhook").inc()
             action, project = event.get("action"), event.get("project")
             project_id = project.get("id") if isinstance(project, dict) else project
-            if not isinstance(action, str) or type(project_id) is not int or not 0 < project_id < 2**31:
+            named = isinstance(action, str) and action.isprintable()
+            if not named or type(project_id) is not int or not 0 < project_id < 2**31:
                 raise HTTPException(422, "a webhook of Label Studio has `action` and `project.id`")
-            service.ledger.add_event(action[:64], project_id)
+            service.ledger.add_event(str(action)[:64], project_id)
             jobs.handle_events()
             return {"status": "persisted"}
 
-    @app.get("/metrics", tags=["Operation"])
+    @app.get("/metrics", tags=["Operation"], response_class=PlainTextResponse)
     def prometheus() -> Response:
         """Figures for Prometheus."""
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
@@ -160,44 +179,44 @@ def _add_rounds(app: FastAPI, service: Service, jobs: Jobs) -> None:
     """What the command line and other programs call."""
 
     @app.get("/api/projects/{project_id}/rounds", tags=["Rounds"])
-    def rounds(project_id: int) -> list[dict[str, Any]]:
+    def rounds(project_id: Number) -> list[dict[str, Any]]:
         """Every round of a project, first to last."""
         return [asdict(record) for record in service.ledger.rounds(project_id)]
 
     @app.get("/api/projects/{project_id}/rounds/{number}", tags=["Rounds"])
-    def show(project_id: int, number: int) -> dict[str, Any]:
+    def show(project_id: Number, number: Number) -> dict[str, Any]:
         """A round with its phases, problems and changes by class."""
-        with _explained():
+        with explained():
             return asdict(round_report(service.ledger, project_id, number))
 
     @app.post("/api/projects/{project_id}/rounds", status_code=202, tags=["Rounds"])
-    def next_round(project_id: int, request: NextRound) -> dict[str, Any]:
+    def next_round(project_id: Number, request: NextRound) -> dict[str, Any]:
         """Begin the next round, or go on with one that failed or is paused; one that is running is answered instead."""
-        with _explained():
+        with explained():
             return asdict(jobs.next_round(project_id, request.budget))
 
     @app.post("/api/projects/{project_id}/rounds/pause", tags=["Rounds"])
-    def pause(project_id: int) -> dict[str, Any]:
+    def pause(project_id: Number) -> dict[str, Any]:
         """Stop the running round where it is; beginning the next one goes on with it."""
-        with _explained():
+        with explained():
             return asdict(jobs.pause(project_id))
 
     @app.post("/api/projects/{project_id}/rounds/cancel", status_code=202, tags=["Rounds"])
-    def cancel(project_id: int) -> dict[str, Any]:
+    def cancel(project_id: Number) -> dict[str, Any]:
         """Give the unfinished round up; the labels and the queue of the round before stay."""
-        with _explained():
+        with explained():
             return asdict(jobs.cancel(project_id))
 
     @app.post("/api/projects/{project_id}/rounds/{number}/undo", status_code=202, tags=["Rounds"])
-    def undo(project_id: int, number: int) -> dict[str, int]:
+    def undo(project_id: Number, number: Number) -> dict[str, int]:
         """Take the automatic corrections of a round back, and publish the labels again."""
-        with _explained():
+        with explained():
             return {"corrections": jobs.undo(project_id, number)}
 
     @app.post("/api/projects/{project_id}/rounds/{number}/redo", status_code=202, tags=["Rounds"])
-    def redo(project_id: int, number: int) -> dict[str, int]:
+    def redo(project_id: Number, number: Number) -> dict[str, int]:
         """Let the corrections of a round hold again that were taken back, and publish the labels again."""
-        with _explained():
+        with explained():
             return {"corrections": jobs.undo(project_id, number, redo=True)}
 
     @app.get("/api/workers", tags=["Operation"])
@@ -206,73 +225,25 @@ def _add_rounds(app: FastAPI, service: Service, jobs: Jobs) -> None:
         return [asdict(worker) for worker in service.ledger.workers(ALIVE_SECONDS)]
 
 
-def _add_proposals(app: FastAPI, service: Service) -> None:
-    """What the corrector proposed, and what a person approved of it."""
-
-    @app.get("/api/projects/{project_id}/proposals", tags=["Proposals"])
-    def groups(project_id: int, round: int | None = None) -> list[dict[str, Any]]:
-        """The proposals of a round by class, the largest group first; of the last finished round if none is named."""
-        with _explained():
-            return [asdict(group) for group in service.groups(project_id, round)]
-
-    @app.get("/api/projects/{project_id}/proposals/masks", tags=["Proposals"])
-    def masks(
-        project_id: int,
-        round: int | None = None,
-        before: str | None = None,
-        after: str | None = None,
-        applied: bool | None = None,
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-        offset: Annotated[int, Query(ge=0)] = 0,
-    ) -> list[dict[str, Any]]:
-        """Proposals of a round mask by mask: of one group, applied or held back, a page at a time."""
-        with _explained():
-            wanted = (
-                item
-                for item in service.proposals(project_id, round)
-                if before in (None, item.before) and after in (None, item.after) and applied in (None, item.applied)
-            )
-            return [asdict(item) for item in islice(wanted, offset, offset + limit)]
-
-    @app.put("/api/projects/{project_id}/proposals/approval", tags=["Proposals"])
-    def approve(project_id: int, request: Approval) -> dict[str, Any]:
-        """Approve a group of proposals, or withdraw that: from the next round on, where the policy is `manual`."""
-        with _explained():
-            service.approve(project_id, request.before, request.after, request.approved)
-            return request.model_dump()
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what is not there or not possible into an answer that says so."""
-    try:
-        yield
-    except NotThereError as error:
-        raise HTTPException(404, str(error)) from error
-    except (NotPossibleError, RoundBusyError) as error:
-        raise HTTPException(409, str(error)) from error
-    except NoWorkersError as error:
-        raise HTTPException(503, str(error)) from error
-
-
 def _project_id(text: str) -> int:
     """Project of "7.1795330662" or "7"; 0 for anything else."""
     match = _PROJECT.fullmatch(text)
-    return int(match[1]) if match else 0
+    return int(match[1]) if match and len(match[1]) < 10 else 0
 
 
 def _project_of(tasks: list[dict[str, Any]]) -> int:
     owner = tasks[0].get("project") if tasks else None
-    return owner if isinstance(owner, int) else 0
+    return owner if isinstance(owner, int) and 0 < owner < 2**31 else 0
 
 
 def _task_request(task: dict[str, Any], config: LabelConfig) -> TaskRequest:
     data = task.get("data")
     task_id = task.get("id")
-    if not isinstance(data, dict) or not isinstance(task_id, int):
+    source = data.get(FOLLOWS) if isinstance(data, dict) else None
+    owner = source if isinstance(source, int) else task_id
+    if not isinstance(data, dict) or not isinstance(owner, int) or not 0 <= owner < 2**31:
         raise HTTPException(422, "every task has an `id` and `data`")
-    source = data.get(FOLLOWS)
-    return TaskRequest(source if isinstance(source, int) else task_id, str(data.get(config.image_key, "")))
+    return TaskRequest(owner, str(data.get(config.image_key, "")))
 
 
 @lru_cache(maxsize=64)

@@ -328,17 +328,21 @@ def still_wrong(surveys: Sequence[Survey], applied: int, open_masks: int, seed: 
     return Estimate(float(draw_wrong(0.5, 0.5).mean()), float(low), float(high))
 
 
-def next_fixes(hits: int, answered: int, queries: int, expected: float, seed: int = 0) -> Estimate:
+def next_fixes(
+    hits: float, answered: int, queries: int, expected: float, wrong: Estimate | None = None, seed: int = 0
+) -> Estimate:
     """Predict how many of the next queries hold a wrong label.
 
     The hit rate drifts from one queue to the next, so an answer counts a quarter of one (a power prior); what θ expects
     counts as much as `_EXPECTED_WEIGHT` answers, which is all there is to say of a queue that is ranked in a new way.
+    No queue mends more masks than are wrong: towards the end of a project that says more than the rates do.
 
     Args:
         hits: answers of the last queue that changed the label; 0 if it was ranked in another way.
         answered: answers of the last queue; 0 if it was ranked in another way.
         queries: masks in the queue now.
         expected: share of them that θ takes for wrong: the mean of 1 − f(label held), 0 to 1.
+        wrong: masks that are still wrong, of all that may be asked about; None where nobody knows.
         seed: of the draws.
 
     Returns:
@@ -347,7 +351,16 @@ def next_fixes(hits: int, answered: int, queries: int, expected: float, seed: in
     random = np.random.default_rng(seed)
     right = _EXPECTED_WEIGHT * (1 - expected) + (answered - hits) / _DRIFT
     rate = random.beta(_EXPECTED_WEIGHT * expected + hits / _DRIFT + 0.5, right + 0.5, _DRAWS)
-    return _estimate(random.binomial(queries, rate).astype(np.float64))
+    fixes = random.binomial(queries, rate).astype(np.float64)
+    return _estimate(fixes if wrong is None else np.minimum(fixes, _draws_of(wrong, random)))
+
+
+def _draws_of(estimate: Estimate, random: np.random.Generator) -> NDArray[np.float64]:
+    """Draws of two halves of a normal distribution, each as wide as its side of the interval, not below 0."""
+    deviation = random.standard_normal(_DRAWS) / stats.norm.ppf((1 + LEVEL) / 2)
+    below, above = estimate.value - estimate.low, estimate.high - estimate.value
+    found = estimate.value + np.where(deviation < 0, below, above) * deviation
+    return np.asarray(np.clip(found, 0.0, None), np.float64)
 
 
 def _estimate(draws: NDArray[np.float64]) -> Estimate:

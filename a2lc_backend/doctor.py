@@ -50,7 +50,7 @@ def examine(settings: Settings, project_id: int | None) -> Iterator[Finding]:
     if not token.healthy or project_id is None:
         return
     client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-    project = LabelStudioProject(client, settings.label_studio_url, project_id, settings.max_pixels)
+    project = LabelStudioProject(client, settings.label_studio_url, project_id, settings.image_limits)
     config = _check(f"project {project_id}", lambda: _config(project))
     yield config
     if not config.healthy:

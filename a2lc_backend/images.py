@@ -264,3 +264,18 @@ def pixels_digest(image: NDArray[np.uint8]) -> str:
     digest = hashlib.blake2b(str(image.shape).encode(), digest_size=12)
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
+
+
+def is_plain(data: bytes, kind: str) -> bool:
+    """Whether an image file is of a format and every reader shows its pixels as `decode_image` does.
+
+    Not so where it is to be turned as EXIF says, or is not of 8 bits grey or colour.
+
+    Args:
+        data: a file that `decode_image` reads.
+        kind: "JPEG" or "PNG".
+    """
+    with _quiet_pillow(), Image.open(BytesIO(data), formats=_FORMATS) as image:
+        if image.format != kind or image.mode not in {"L", "RGB"} or "transparency" in image.info:
+            return False
+        return image is _turn_upright(image) and getattr(image, "n_frames", 1) == 1

@@ -44,6 +44,9 @@ PRESETS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """Classes with the colours that each data set's own tools give them; CamVid's eleven have none of their own."""
 
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The id that each class of Cityscapes has in its `labelIds` files; every other id there is not evaluated."""
+
 
 def label_config(classes: Sequence[tuple[str, str]], kind: ConfigKind = "bitmask", smart: bool = False) -> str:
     """A labeling interface for images under `image` in the data of each task.
@@ -83,6 +86,20 @@ def own_colours(names: Sequence[str]) -> list[tuple[str, str]]:
         )
         found.append((name, f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"))
     return found
+
+
+def review_keys(names: Sequence[str]) -> list[str]:
+    """A letter for each class on the review page: the first of its name that is free, else any; "" when none is left.
+
+    `g`, `n` and `u` mean something else there.
+    """
+    free = dict.fromkeys("abcdefhijklmopqrstvwxyz")
+    keys = []
+    for name in names:
+        key = next((letter for letter in [*name.lower(), *free] if letter in free), "")
+        free.pop(key, None)
+        keys.append(key)
+    return keys
 
 
 def _control(tag: str, name: str, classes: Sequence[tuple[str, str]], keys: list[str], smart: bool) -> list[str]:

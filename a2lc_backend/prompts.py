@@ -15,6 +15,8 @@ from a2lc_backend.images import ImageError, decode_mask_rle
 _STROKE_POINTS = 8
 """Points that stand for a stroke of the brush beside the stroke itself."""
 
+_MOST_PROMPTS = 100
+
 _LABEL_KEYS = ("keypointlabels", "rectanglelabels", "brushlabels", "labels")
 
 
@@ -36,8 +38,11 @@ def parse_prompts(items: Sequence[Any], size: tuple[int, int]) -> tuple[Prompts,
         The prompts in pixels, and the label that was armed; None if there was none.
 
     Raises:
-        PromptError: for items that are no such regions or measured on another image size, and if nothing is positive.
+        PromptError: for items that are no such regions or measured on another image size, for too many of them, and if
+            nothing is positive.
     """
+    if len(items) > _MOST_PROMPTS:
+        raise PromptError(f"there are {len(items)} prompts, {_MOST_PROMPTS} are the most")
     points: list[tuple[float, float]] = []
     positive: list[bool] = []
     box: NDArray[np.float64] | None = None

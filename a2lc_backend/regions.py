@@ -29,7 +29,18 @@ _REDRAW = "draw the region again in Label Studio, or delete it"
 _RING_TOLERANCES = (1.0, 0.5)  # pixels
 _RING_FIDELITY = 0.9  # least IoU of a simplified outline with the exact one
 _FARTHEST_PERCENT = 1000.0
+_CROSSINGS_AT_ONCE = 1_000_000
+_LONGEST_ID = 255
+_LONGEST_CONFIG = 1_000_000
+_MOST_CONTROLS = 20
+_LARGEST_NUMBER = 2**31
+_LONGEST_REASON = 500
 _TIE_X, _TIE_Y = 1e-6, 0.618e-6  # pixels; the golden ratio, so that hardly any edge runs this way
+
+
+def is_region_id(text: object) -> bool:
+    """Whether a text can name a region here: the store keeps ids as they are, and pages ask for them by address."""
+    return isinstance(text, str) and 0 < len(text) <= _LONGEST_ID and text.isprintable()
 
 
 class LabelConfigError(ValueError):
@@ -105,8 +116,11 @@ def parse_label_config(xml: str) -> LabelConfig:
 
     Raises:
         LabelConfigError: for XML that does not parse or declares a document type; no segmentation control, or two with
-            different classes; a control without name, image, or labels; two labels of one name; more than 255 classes.
+            different classes; a control without name, image, or labels; two labels of one name; more than 255 classes;
+            XML that is too long or has too many controls.
     """
+    if len(xml) > _LONGEST_CONFIG:
+        raise LabelConfigError(f"the label config has {len(xml)} characters, {_LONGEST_CONFIG} are the most")
     if "<!DOCTYPE" in xml.upper() or "<!ENTITY" in xml.upper():
         raise LabelConfigError("the label config declares a document type; remove <!DOCTYPE> and <!ENTITY> from it")
     try:
@@ -114,7 +128,10 @@ def parse_label_config(xml: str) -> LabelConfig:
     except (ElementTree.ParseError, ValueError) as error:
         raise LabelConfigError(f"the label config is not XML ({error}); correct it in Settings > Labeling") from error
     images = {tag.get("name"): tag.get("value", "") for tag in root.iter() if tag.tag.lower() == "image"}
-    configs = [_parse_control(tag, images) for tag in root.iter() if tag.tag.lower() in _KINDS]
+    controls = [tag for tag in root.iter() if tag.tag.lower() in _KINDS]
+    if len(controls) > _MOST_CONTROLS:
+        raise LabelConfigError(f"the label config has {len(controls)} segmentation controls; one is enough")
+    configs = [_parse_control(tag, images) for tag in controls]
     if not configs:
         raise LabelConfigError(
             f"the label config has no segmentation control; add {_TAG_NAMES} with labels and the toName of an <Image>"
@@ -239,18 +256,21 @@ def decode_region(item: Mapping[str, Any], config: LabelConfig, size: tuple[int,
     owner = (item.get("type"), item.get("from_name"), item.get("to_name"))
     if owner != (config.kind, config.from_name, config.to_name):
         raise OtherControlError(
-            f"region {item.get('id')!r}: type, from_name and to_name are {owner}, the segmentation control has "
-            f"{(config.kind, config.from_name, config.to_name)}; ignore the item, or rename the control"
+            f"region {str(item.get('id'))[:80]!r}: type, from_name and to_name are {owner}, the segmentation control "
+            f"has {(config.kind, config.from_name, config.to_name)}; ignore the item, or rename the control"
         )
     region_id = item.get("id")
-    if not isinstance(region_id, str) or not region_id:
-        raise RegionError(f"a {config.kind} region has the id {region_id!r}; import it again with a text as id")
+    if not isinstance(region_id, str) or not is_region_id(region_id):
+        raise RegionError(
+            f"a {config.kind} region has the id {str(region_id)[:80]!r}; import it again with a text as id, of at "
+            f"most {_LONGEST_ID} letters and signs"
+        )
     try:
         return _decode_own(region_id, item, config, size)
     except UnknownClassError as error:
-        raise UnknownClassError(f"region {region_id!r}: {error}") from error
+        raise UnknownClassError(f"region {region_id!r}: {error}"[:_LONGEST_REASON]) from error
     except (RegionError, ImageError) as error:
-        raise RegionError(f"region {region_id!r}: {error}") from error
+        raise RegionError(f"region {region_id!r}: {error}"[:_LONGEST_REASON]) from error
 
 
 def _decode_own(region_id: str, item: Mapping[str, Any], config: LabelConfig, size: tuple[int, int]) -> Region:
@@ -320,7 +340,7 @@ def _decode_meta(meta: Mapping[str, Any]) -> tuple[Source, int | None, int | Non
     ours = meta.get("a2lc")
     ours = ours if isinstance(ours, Mapping) else {}
     round_, rank = ours.get("round"), ours.get("rank")
-    if all(number is None or (type(number) is int and number >= 0) for number in (round_, rank)):
+    if all(number is None or (type(number) is int and 0 <= number < _LARGEST_NUMBER) for number in (round_, rank)):
         for source in get_args(Source):
             if source == ours.get("source"):
                 return source, round_, rank, note
@@ -394,19 +414,24 @@ def _fill_ring(ring: NDArray[np.float64], size: tuple[int, ...]) -> NDArray[np.b
     ends = np.ceil(np.stack([y, next_y]) - 0.5 - _TIE_Y).clip(0, height).astype(np.int64)
     first, last = np.sort(ends, axis=0)
     rows_crossed = last - first
-    total = int(rows_crossed.sum())
-    if total > 4 * height * width + len(ring):
+    ends_at = np.cumsum(rows_crossed)
+    total = int(ends_at[-1])
+    if total > max(height * (width + 1), _CROSSINGS_AT_ONCE):
         raise RegionError(f"its outline is longer than any outline in its image; {_REDRAW}")
-    edge = np.repeat(np.arange(len(ring)), rows_crossed)
-    row = np.arange(total) - np.repeat(np.cumsum(rows_crossed) - rows_crossed - first, rows_crossed)
-    along = (row + 0.5 + _TIE_Y - y[edge]) / (next_y - y)[edge]
-    crossing = x[edge] + along * (next_x - x)[edge]
-    column = np.ceil(crossing - 0.5 - _TIE_X).clip(0, width).astype(np.int64)
     mask = np.zeros((height, width), np.bool_)
-    if total:
-        top, left = int(row.min()), int(column.min())
-        winding = np.zeros((int(row.max()) - top + 1, int(column.max()) - left + 1), np.int32)
+    if not total:
+        return mask
+    crossed = rows_crossed > 0
+    top, bottom = int(first[crossed].min()), int(last[crossed].max())
+    left, right = (int(np.ceil(end - 0.5 - _TIE_X).clip(0, width)) for end in (x.min(), x.max()))
+    winding = np.zeros((bottom - top, right - left + 1), np.int32)
+    for start in range(0, total, _CROSSINGS_AT_ONCE):
+        number = np.arange(start, min(start + _CROSSINGS_AT_ONCE, total))
+        edge = np.searchsorted(ends_at, number, side="right")
+        row = number - (ends_at - rows_crossed)[edge] + first[edge]
+        along = (row + 0.5 + _TIE_Y - y[edge]) / (next_y - y)[edge]
+        crossing = x[edge] + along * (next_x - x)[edge]
+        column = np.ceil(crossing - 0.5 - _TIE_X).clip(left, right).astype(np.int64)
         np.add.at(winding, (row - top, column - left), np.where(next_y > y, 1, -1)[edge])
-        inside = winding.cumsum(axis=1)[:, :-1] != 0
-        mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    mask[top:bottom, left:right] = winding.cumsum(axis=1)[:, :-1] != 0
     return mask

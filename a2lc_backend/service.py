@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as DeadlineError
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
-import numpy as np
 import structlog
 from label_studio_sdk.client import LabelStudio
-from numpy.typing import NDArray
 
 from a2lc_backend.clicks import suggest
 from a2lc_backend.foundation import FoundationError
-from a2lc_backend.label_studio import LabelStudioProject, LabelStudioUnreachableError, close_client, open_client
+from a2lc_backend.gallery import Gallery
+from a2lc_backend.label_studio import (
+    LabelStudioProject,
+    LabelStudioUnreachableError,
+    Pulse,
+    close_client,
+    deliver_answers,
+    open_client,
+)
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.perception import Perception
-from a2lc_backend.pictures import mask_picture
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.collect import take_over
@@ -31,16 +35,7 @@ from a2lc_backend.rounds.platform import PlatformError, Prediction, Task, TaskEr
 from a2lc_backend.rounds.propose import propose_task
 from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.rebuild import Rebuilt, make_room, rebuild
-from a2lc_backend.rounds.report import (
-    GroupReport,
-    NotThereError,
-    ProposalReport,
-    find_round,
-    group_reports,
-    proposal_reports,
-)
 from a2lc_backend.rounds.runner import Dispatch, run_round
-from a2lc_backend.rounds.undo import redo_round, undo_round
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import Segmenter
 from a2lc_backend.settings import ProjectSettings, Settings
@@ -51,7 +46,6 @@ _WAITING = 8
 """Requests for a prediction that may wait at once; the web server has 40 threads for all it answers."""
 
 _PREDICTOR_SECONDS = 60.0
-_IMAGES_KEPT = 8
 
 UNSCORED = "a2lc-new"
 """Version of what is shown before the first round is finished."""
@@ -94,7 +88,9 @@ class Service:
         self.ledger = Ledger(settings.ledger_url)
         self.artifacts = Artifacts(settings.artifact_url)
         self.owner = own_name()
+        self.pulse = Pulse(settings.label_studio_url)
         self.perception = Perception(settings, self.artifacts, self.ledger)
+        self.gallery = Gallery(self.ledger, self.artifacts, self.present)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="a2lc-predict")
         self._asked: dict[tuple[int, int], Future[None]] = {}
         self._waiting = threading.BoundedSemaphore(_WAITING)
@@ -102,8 +98,6 @@ class Service:
         self._clicks: dict[int, tuple[float, tuple[LabelStudioProject, ProjectSettings]]] = {}
         self._clients: list[LabelStudio] = []
         self._views: dict[int, tuple[str, RoundView]] = {}
-        self._seen: OrderedDict[tuple[int, int, str], NDArray[np.uint8]] = OrderedDict()
-        self._seen_lock = threading.Lock()
 
     def close(self, idle: bool = True) -> None:
         """Give back threads and connections; work that is cut off is taken up at the next start.
@@ -126,7 +120,20 @@ class Service:
         url = self.settings.label_studio_url
         if not self._clients:
             self._clients.append(open_client(url, self.settings.label_studio_api_key.get_secret_value()))
-        return LabelStudioProject(self._clients[0], url, project_id, self.settings.max_pixels)
+        review = self.ledger.review_project(project_id)
+        return LabelStudioProject(
+            self._clients[0], url, project_id, self.settings.image_limits, self.settings.browser_url, review
+        )
+
+    def present(self, project_id: int) -> LabelStudioProject:
+        """The gateway to one project for what a person waits for; who runs rounds rides an absence out instead.
+
+        Raises:
+            LabelStudioUnreachableError: at once, while Label Studio does not answer.
+            LabelStudioUnauthorizedError: if no token is set.
+        """
+        self.pulse.require()
+        return self.platform(project_id)
 
     def version(self, project_id: int) -> str:
         """Model version that Label Studio should show for a project."""
@@ -166,6 +173,8 @@ class Service:
             raise RoundBusyError(f"a round of project {project_id} is being run by another process")
         try:
             context = self.context(unfinished)
+            # What the review page heard counts in the round that begins now, though nobody has brought it yet.
+            deliver_answers(self.ledger, self.platform(project_id), project_id)
         except Exception as error:
             if unfinished.status == "cancelling" and not unfinished.version:
                 return self._give_up(unfinished)
@@ -208,26 +217,41 @@ class Service:
         if not rounds:
             connected = platform.is_connected(self.settings.own_url, self.settings.installation)
             return Look(connected, answers=0, wanted=0)
-        settings = self.settings.project(platform.extra_params(self.settings.own_url))
-        if not needed and not settings.auto_round:
+        wanted = self.settings.project(platform.extra_params(self.settings.own_url)).auto_round
+        if not needed and not wanted:
             return Look(new=False, answers=0, wanted=0)
+        context = self.catch_up(project_id, lambda _done, _total: None)
+        new = context.project().news
+        # What a cancelled round had been begun for does not begin the next.
+        heard = rounds[-1].number
+        answers = {(item.task_id, item.region_id) for item in self.ledger.corrections(project_id) if item.round > heard}
+        return Look(new or bool(answers), len(answers), wanted)
+
+    def catch_up(self, project_id: int, progress: Progress) -> Context:
+        """Take over what people did since the last round, between rounds.
+
+        Returns:
+            What a round works with that would begin now; nothing is begun.
+
+        Raises:
+            PlatformError: if Label Studio cannot be used.
+            SettingsError: if the project's extra params are wrong.
+            RoundBusyError: while another process has the project.
+        """
+        platform = self.platform(project_id)
+        settings = self.settings.project(platform.extra_params(self.settings.own_url))
+        number = max((item.number for item in self.ledger.rounds(project_id)), default=-1) + 1
         # Another thread of this process may be running a round, so this one has a name of its own.
         with held_lock(self.ledger, project_id, own_name()) as check:
-            context = self._join(Round(project_id, rounds[-1].number + 1, "running"), settings, platform)
-            take_over(context, lambda _done, _total: check())
-            new = context.project().news
-            # What a cancelled round had been begun for does not begin the next.
-            heard = rounds[-1].number
-            answers = {
-                (item.task_id, item.region_id) for item in self.ledger.corrections(project_id) if item.round > heard
-            }
-        return Look(new or bool(answers), len(answers), settings.auto_round)
+            context = self._join(Round(project_id, number, "running"), settings, platform)
+            deliver_answers(self.ledger, platform, project_id)
 
-    def undo(self, project_id: int, number: int, redo: bool = False) -> int:
-        """Take a round's automatic corrections back, or let them hold again; see `undo_round`."""
-        with held_lock(self.ledger, project_id, own_name()):
-            change = redo_round if redo else undo_round
-            return change(self.ledger, Workspace(self.artifacts, project_id), project_id, number)
+            def tell(done: int, total: int) -> None:
+                check()
+                progress(done, total)
+
+            take_over(context, tell)
+        return context
 
     def context(self, record: Round) -> Context:
         """What the phases of a round work with.
@@ -305,65 +329,6 @@ class Service:
 
             make_room(context, replace_store)
             return rebuild(context, platform, tell)
-
-    # Proposals
-
-    def groups(self, project_id: int, number: int | None = None) -> list[GroupReport]:
-        """What the corrector proposed in a round, by class; see `group_reports`."""
-        return group_reports(self.ledger, project_id, number)
-
-    def proposals(self, project_id: int, number: int | None = None) -> Iterator[ProposalReport]:
-        """Every proposal of a round, applied or held back; see `proposal_reports`."""
-        return proposal_reports(self.ledger, Workspace(self.artifacts, project_id), project_id, number)
-
-    def approve(self, project_id: int, before: str, after: str, approved: bool) -> None:
-        """Let the rounds from the next on apply a group of proposals, where the policy is `manual`; or no longer.
-
-        Raises:
-            NotThereError: for an unknown project or class.
-        """
-        project = self.ledger.project(project_id)
-        if project is None:
-            raise NotThereError(f"project {project_id} is not known; start its first round")
-        ids = {name: index for index, name in enumerate(project.classes)} | {"none": IGNORE}
-        unknown = [name for name in (before, after) if name not in ids]
-        if unknown or after == "none":
-            known = ", ".join(project.classes)
-            raise NotThereError(f"project {project_id} has no class {(unknown or ['none'])[0]!r}; choose from {known}")
-        self.ledger.approve(project_id, ids[before], ids[after], approved)
-
-    def mask_picture(self, project_id: int, number: int, task_id: int, region_id: str) -> bytes:
-        """A mask as it was in a round, in its surroundings, as a JPEG.
-
-        Raises:
-            NotThereError: if the project has no such round, or the round no such mask.
-            PlatformError: if Label Studio cannot be used.
-            TaskError: if the image cannot be had.
-        """
-        find_round(self.ledger, project_id, number)
-        workspace, state = Workspace(self.artifacts, project_id), self.ledger.task(project_id, task_id)
-        labels = workspace.labels(number) if workspace.has_labels(number) else None
-        place = labels.find(task_id) if labels else None
-        if state is None or labels is None or place is None:
-            raise NotThereError(f"round {number} of project {project_id} has no masks of task {task_id}")
-        masks = workspace.masks(labels.mask_keys[place])
-        if region_id not in masks.region_ids:
-            raise NotThereError(f"task {task_id} has no mask {region_id} in round {number}")
-        return mask_picture(self._seen_image(project_id, state), masks.mask(masks.region_ids.index(region_id)))
-
-    def _seen_image(self, project_id: int, state: TaskState) -> NDArray[np.uint8]:
-        """An image of Label Studio; the last few are kept, for a page shows many masks of one."""
-        key = (project_id, state.task_id, state.image)
-        with self._seen_lock:
-            if key in self._seen:
-                self._seen.move_to_end(key)
-                return self._seen[key]
-        image = self.platform(project_id).image(Task(state.task_id, state.image))
-        with self._seen_lock:
-            self._seen[key] = image
-            while len(self._seen) > _IMAGES_KEPT:
-                self._seen.popitem(last=False)
-        return image
 
     # Predictions on demand
 
@@ -456,7 +421,8 @@ class Service:
         if stored is None:
             return None
         version, prediction = stored
-        regions = [encode_region(region, config) for region in prediction.regions]
+        # All of them: of what is stored here the rest is not written beside it.
+        regions = [encode_region(region, config) for region in prediction.regions + prediction.rest]
         return {"result": regions, "score": prediction.score, "model_version": version}
 
     def _stored(self, project_id: int, task_id: int) -> tuple[str, Prediction] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from a2lc_backend.image_limits import AllowedHosts, ImageLimits
 
 _LEAST_TILE = 2**16
 
@@ -69,6 +72,12 @@ class ProjectSettings(BaseModel):
         repeats: masks that people have answered may be queued again, as the published code of ALC does.
         whole_image: every region of a submitted image counts as human, not only the queued and changed ones.
         auto_round: begin the next round by itself when people have corrected so many masks since the last; 0 for never.
+        regions_shown: regions that a queued image shows at most, so that it opens fast: the queued ones, then their
+            neighbours; the others stay as they are. 0 for all of them.
+        annotators: e-mail addresses, parted by commas, each of whom gets a review queue of their own: a part of the
+            queued images; one queue for all if empty.
+        review: put the queued masks also one by one into a second project in Label Studio, for the review page.
+        second_opinion: share of the queued masks that the review page asks of two people.
         keep_versions: versions of finished rounds that stay in Label Studio beside the newest one's; older predictions
             are deleted.
         seed: of everything random.
@@ -101,8 +110,17 @@ class ProjectSettings(BaseModel):
     repeats: bool = False
     whole_image: bool = False
     auto_round: int = Field(default=0, ge=0)
+    regions_shown: int = Field(default=30, ge=0)
+    annotators: str = ""
+    review: bool = True
+    second_opinion: float = Field(default=0.0, ge=0, le=1)
     keep_versions: int = Field(default=3, ge=2, le=10_000)
     seed: int = 0
+
+    @property
+    def annotator_addresses(self) -> tuple[str, ...]:
+        """Who gets a review queue of their own, each once."""
+        return tuple(dict.fromkeys(_parted(self.annotators)))
 
     @model_validator(mode="after")
     def _policy_fits_corrector(self) -> ProjectSettings:
@@ -114,12 +132,18 @@ class ProjectSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """How the program is installed; read from the environment (prefix `A2LC_`) and from `.env`.
+    """How the program is installed; read from the environment (prefix `A2LC_`), from `.env`, and from files of secrets.
 
     Attributes:
+        secrets_dir: folder of files, each named like a variable in small letters (`label_studio_api_key`,
+            `a2lc_database_url`) and holding its value; a variable that is set wins over its file.
         label_studio_url: address of Label Studio as this program reaches it (`LABEL_STUDIO_URL`).
         label_studio_api_key: personal access token or legacy token (`LABEL_STUDIO_API_KEY`).
         url: address of this program as Label Studio reaches it.
+        public_url: address of this program as people's browsers reach it; `url` if not set.
+        login: people log in with their account of Label Studio before they see or change anything.
+        admins: e-mail addresses, parted by commas, of those who may change what is not their own answer, besides the
+            owner of `label_studio_api_key`.
         host: address to listen on.
         port: port to listen on.
         data_dir: folder of the ledger and the artifacts.
@@ -129,6 +153,9 @@ class Settings(BaseSettings):
         job_seconds: longest time a worker may take for one shard of a phase.
         predict_deadline: seconds `/predict` may compute for a task it does not know.
         max_pixels: larger images are refused; Pillow refuses those of more than 178 million pixels anyway.
+        max_image_mb: larger image files are refused.
+        image_hosts: hosts besides Label Studio that images may come from though their addresses are not public, parted
+            by commas: names, `name:port`, or networks such as `10.1.0.0/16`.
         tile_pixels: foundation models are shown larger images in tiles of fewer pixels; 65,536 or more, or 0 for never.
         weights_dir: folder of the weights of foundation models; `weights` in `data_dir` if not set.
         accept_licences: weights whose own licence a person has read and accepted, parted by commas.
@@ -149,6 +176,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="A2LC_", env_file=".env", extra="ignore", populate_by_name=True)
 
+    secrets_dir: Path | None = None
     label_studio_url: str = Field(
         default="http://127.0.0.1:8080", validation_alias=AliasChoices("LABEL_STUDIO_URL", "A2LC_LABEL_STUDIO_URL")
     )
@@ -156,6 +184,9 @@ class Settings(BaseSettings):
         default=SecretStr(""), validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "A2LC_LABEL_STUDIO_API_KEY")
     )
     url: str = ""
+    public_url: str = ""
+    login: bool = True
+    admins: str = ""
     host: str = "0.0.0.0"  # noqa: S104 - Label Studio calls from another machine or container
     port: int = Field(default=9090, ge=1, le=65535)
     data_dir: Path = Field(default_factory=lambda: user_data_path("a2lc"))
@@ -165,6 +196,8 @@ class Settings(BaseSettings):
     job_seconds: int = Field(default=6 * 3600, ge=1)
     predict_deadline: float = Field(default=60.0, gt=0, le=95)
     max_pixels: int = Field(default=64_000_000, gt=0)
+    max_image_mb: int = Field(default=250, gt=0)
+    image_hosts: str = ""
     tile_pixels: int = Field(default=0, ge=0)
     weights_dir: Path | None = None
     accept_licences: str = ""
@@ -201,8 +234,34 @@ class Settings(BaseSettings):
     repeats: bool = ProjectSettings().repeats
     whole_image: bool = ProjectSettings().whole_image
     auto_round: int = ProjectSettings().auto_round
+    regions_shown: int = ProjectSettings().regions_shown
+    annotators: str = ProjectSettings().annotators
+    review: bool = ProjectSettings().review
+    second_opinion: float = ProjectSettings().second_opinion
     keep_versions: int = ProjectSettings().keep_versions
     seed: int = ProjectSettings().seed
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, the first wins: the folder of secrets is itself one of the others' settings."""
+        given = dotenv_settings() | env_settings() | init_settings()
+        folder = given.get("secrets_dir")
+        files = [SecretsSettingsSource(settings_cls, folder)] if folder and Path(folder).is_dir() else []
+        return init_settings, env_settings, dotenv_settings, *files
+
+    @field_validator("secrets_dir")
+    @classmethod
+    def _folder_of_secrets_is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
+        return value
 
     @property
     def ledger_url(self) -> str:
@@ -221,6 +280,17 @@ class Settings(BaseSettings):
             raise ValueError(f"tiles need {_LEAST_TILE} pixels at least; 0 means that images are never cut")
         return value
 
+    @field_validator("image_hosts")
+    @classmethod
+    def _image_hosts_can_be_read(cls, value: str) -> str:
+        AllowedHosts.parse(value)
+        return value
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What is fetched and decoded as an image."""
+        return ImageLimits(self.max_pixels, self.max_image_mb * 2**20, AllowedHosts.parse(self.image_hosts))
+
     @property
     def installation(self) -> str:
         """16 hex digits that tell this installation, all its processes together, from any other."""
@@ -235,7 +305,7 @@ class Settings(BaseSettings):
     @property
     def accepted_licences(self) -> tuple[str, ...]:
         """Names of weights whose own licence was accepted."""
-        return tuple(name.strip() for name in self.accept_licences.split(",") if name.strip())
+        return _parted(self.accept_licences)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -248,6 +318,16 @@ class Settings(BaseSettings):
     def own_url(self) -> str:
         """Address of this program as others reach it."""
         return (self.url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @property
+    def browser_url(self) -> str:
+        """Address of this program as people's browsers reach it."""
+        return (self.public_url or self.own_url).rstrip("/")
+
+    @property
+    def admin_emails(self) -> frozenset[str]:
+        """Who may change what is not their own answer, in small letters."""
+        return frozenset(email.strip().lower() for email in self.admins.split(",") if email.strip())
 
     def project(self, extra_params: dict[str, Any] | None = None) -> ProjectSettings:
         """The settings of one project.
@@ -267,30 +347,38 @@ class Settings(BaseSettings):
             raise SettingsError(f"project settings: {describe(error, from_environment)}{where}") from error
 
 
+def _parted(text: str) -> tuple[str, ...]:
+    """What commas part."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
         SettingsError: naming each wrong variable.
     """
-    _refuse_unknown()
+    _refuse_unknown({*os.environ, *dotenv_values(str(Settings.model_config["env_file"]))})
     try:
         settings = Settings()
+        if settings.secrets_dir:
+            _refuse_unknown(file.name for file in settings.secrets_dir.iterdir())
     except ValidationError as error:
         raise SettingsError(f"settings: {describe(error, Settings.model_fields)}") from error
+    except SourceError as error:
+        raise SettingsError(f"settings: {error} (A2LC_SECRETS_DIR): {error.__cause__}") from error
     settings.project()
     return settings
 
 
-def _refuse_unknown() -> None:
-    """Raise SettingsError for a variable that looks like a setting and is none: a slip of the pen would go unseen."""
+def _refuse_unknown(given: Iterable[str]) -> None:
+    """Raise SettingsError for a name that looks like a setting and is none: a slip of the pen would go unseen."""
     known = [f"A2LC_{name.upper()}" for name in Settings.model_fields]
-    given = {*os.environ, *dotenv_values(str(Settings.model_config["env_file"]))}
     unknown = sorted(name for name in given if name.upper().startswith("A2LC_") and name.upper() not in known)
     unknown = [name for name in unknown if not name.upper().startswith(_TEST_PREFIX)]
     if unknown:
         raise SettingsError(
-            "; ".join(f"settings: {name} is no setting{_nearest(name, known, 'A2LC_')}" for name in unknown)
+            "; ".join(f"settings: {name} is no setting{_nearest(name.upper(), known, 'A2LC_')}" for name in unknown)
         )
 
 
@@ -312,12 +400,14 @@ def describe(error: ValidationError | TypeError, from_environment: Collection[st
     wrong = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])  # empty where values do not fit each other
+        field = Settings.model_fields.get(name)
+        shown = "" if field and field.annotation is SecretStr else f", not {str(item['input'])[:60]!r}"
         if name in from_environment:
             name = f"A2LC_{name.upper()}"
         if item["type"] == "extra_forbidden":
             wrong.append(f"{name} is no setting of a project{_nearest(name, ProjectSettings.model_fields)}")
         elif name:
-            wrong.append(f"{name}: {item['msg']}, not {str(item['input'])[:60]!r}")
+            wrong.append(f"{name}: {item['msg']}{shown}")
         else:
             wrong.append(item["msg"])
     return "; ".join(wrong)

@@ -63,7 +63,7 @@ class DrawnProject:
     @cached_property
     def _layouts(self) -> list[NDArray[np.uint16]]:
         random = np.random.default_rng(self.seed)
-        pixels = np.stack(np.mgrid[:SIDE, :SIDE], axis=-1).reshape(-1, 2)
+        pixels = np.mgrid[:SIDE, :SIDE].reshape(2, -1).T
         return [
             (cKDTree(random.random((MASKS, 2)) * SIDE).query(pixels)[1] + 1).astype(np.uint16).reshape(SIDE, SIDE)
             for _ in range(_LAYOUTS)
@@ -89,7 +89,7 @@ class DrawnProject:
         random = self._random(task_id, 2)
         shades = self._palette[self.true_classes(task_id)] + random.normal(0, 18, (MASKS, 3))
         noise = random.integers(-12, 13, (SIDE, SIDE, 3), np.int16)
-        return np.clip(shades.astype(np.int16)[self.mask_ids(task_id) - 1] + noise, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(shades.astype(np.int16)[self.mask_ids(task_id) - 1] + noise, 0, 255), np.uint8)
 
     def image(self, name: str) -> NDArray[np.uint8]:
         """See `DataSet.image`; an image's name is its task's number."""

@@ -12,18 +12,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.audit import (
     STRATA,
+    Estimate,
     Evidence,
     Statement,
     Survey,
     decide,
     in_strata,
-    next_fixes,
     still_wrong,
     stratify,
 )
@@ -34,8 +35,9 @@ from a2lc_backend.masks import IGNORE, Purpose
 from a2lc_backend.metrics import mean_iou
 from a2lc_backend.proposals import make_proposals
 from a2lc_backend.rounds.context import Context
-from a2lc_backend.rounds.queue import QueueTable, build_queue, expected_share
+from a2lc_backend.rounds.queue import QueueTable, build_queue
 from a2lc_backend.rounds.runner import run_round
+from a2lc_backend.rounds.trust import BUDGETS, next_fixes_of
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.segmenter import make_segmenter
 from a2lc_backend.settings import ProjectSettings
@@ -92,11 +94,11 @@ def load_pool(world: Path, cache: Path) -> MaskPool:
     if not cache.is_file():
         cache.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
-            arrays = _round_zero(world, Path(scratch))
-        np.savez(cache, **arrays)
+            found = _round_zero(world, Path(scratch))
+        np.savez(cache, **found)  # type: ignore[arg-type]  # its stubs take names for `allow_pickle`
     with np.load(cache) as file:
         known = file["truth"] != IGNORE
-        arrays = {item.name: file[item.name] for item in fields(MaskPool)}
+        arrays: dict[str, Any] = {item.name: file[item.name] for item in fields(MaskPool)}
         return MaskPool(**{name: array if name == "outside" else array[known] for name, array in arrays.items()})
 
 
@@ -116,7 +118,7 @@ class Step:
         statement: of the round before, from its stating audit.
         pooled: of all rounds before.
         still: estimate of `wrong`.
-        expected: estimate of `fixes`.
+        expected: by share of the budget, the estimate of what its queue mends, and the truth.
     """
 
     data_miou: float
@@ -130,7 +132,7 @@ class Step:
     statement: Statement | None = None
     pooled: Statement | None = None
     still: tuple[float, float, float] | None = None
-    expected: tuple[float, float, float] | None = None
+    expected: dict[float, tuple[Estimate, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,7 +175,8 @@ class Simulation:
     def _steps(self) -> Iterator[Step]:
         pool, settings = self.pool, self.settings
         count, classes = pool.rows.shape
-        human, fresh = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        human: NDArray[np.bool_] = np.zeros(count, np.bool_)
+        fresh: NDArray[np.bool_] = np.zeros(count, np.bool_)
         corrector = self.corrector or make_corrector(settings.corrector)
         held = pool.first.copy()
         for number in range(self.rounds + 1):
@@ -200,8 +203,8 @@ class Simulation:
             queue = build_queue(queue_table, settings, settings.budget, seed)
             step = self._measure(held, automatic, human, queue.masks, (taken, decided))
             alike = number > 1 or settings.ranking != "doubt"
-            expected = self._expect(queue.masks, expected_share(queue_table, queue.masks), alike)
-            step.expected = expected if number else None
+            if number:
+                self._expect(step, queue_table, queue.masks, alike, seed)
             yield step
             unanswered = ~human
             self.asked.append(_Asked(queue.masks, held, proposals.labels, strata, queue.samples, automatic, unanswered))
@@ -222,7 +225,8 @@ class Simulation:
 
     def _approved(self, proposals: LabelProposals) -> NDArray[np.bool_]:
         """What a person would approve who approves a class pair once audits found more right than broken in it."""
-        pool, gains = self.pool, {}
+        pool = self.pool
+        gains: dict[tuple[int, int], int] = {}
         for asked in self.asked:
             for mask in asked.sample("deciding"):
                 pair = (int(pool.first[mask]), int(asked.proposals[mask]))
@@ -266,13 +270,18 @@ class Simulation:
         step.still = (still.value, still.low, still.high) if still else None
         return step
 
-    def _expect(self, queue: NDArray[np.int64], share: float, alike: bool) -> tuple[float, float, float]:
+    def _expect(self, step: Step, table: QueueTable, queue: NDArray[np.int64], alike: bool, seed: int) -> None:
         hits, answered = 0, 0
+        wrong = table.labels != self.pool.truth
         if alike and self.asked:
             last = self.asked[-1]
             hits, answered = int((last.held != self.pool.truth)[last.masks].sum()), len(last.masks)
-        found = next_fixes(hits, answered, len(queue), share)
-        return found.value, found.low, found.high
+        still = Estimate(*step.still) if step.still else None
+        for share in BUDGETS:
+            size = round(share * self.settings.budget)
+            other = queue if share == 1 else build_queue(table, self.settings, size, seed).masks
+            found = next_fixes_of(table, queue, other, (hits, answered), still)
+            step.expected[share] = found, int(wrong[other].sum())
 
 
 def _round_zero(world: Path, scratch: Path) -> dict[str, NDArray[np.generic]]:

@@ -161,7 +161,7 @@ def fastest(work: Callable[[], object], repeats: int) -> float:
 def soft_labels(rng: np.random.Generator, cells: tuple[int, int]) -> NDArray[np.float32]:
     """Soft labels with a few likely classes in each cell, (C, h, w)."""
     values = rng.gamma(0.3, size=(CLASSES, *cells)) + 1e-6
-    return (values / values.sum(0)).astype(np.float32)
+    return np.asarray(values / values.sum(0), np.float32)
 
 
 def nearest_centres(rng: np.random.Generator, size: tuple[int, int], masks: int) -> NDArray[np.uint16]:

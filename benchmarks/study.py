@@ -76,7 +76,7 @@ class SingleModel:
         proposed = ~table.human & (guess != base) & (gain >= self.margin)
         labels = np.where(proposed, guess, base)
         beliefs = [np.where(table.human, 1.0, of_label(probabilities, held)) for held in (labels, base)]
-        return LabelProposals(base, labels, guess, beliefs[0], beliefs[1], proposed)
+        return LabelProposals(base, labels, guess, beliefs[0], beliefs[1], probabilities.max(1), seconded=proposed)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
+PARTS = {0.5: "half the", 1.0: "the", 2.0: "twice the"}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One repetition.
@@ -71,8 +74,8 @@ def repeat(pool: MaskPool, share: float, budget: int, settings: dict[str, Any], 
             check("right after, from the deciding answers", interval.low, interval.high, step.right / step.applied)
         if step.still is not None:
             check("still wrong", step.still[1], step.still[2], step.wrong)
-        if step.expected is not None:
-            check("mended by the next queries", step.expected[1], step.expected[2], step.fixes)
+        for queues, (fixes, true) in step.expected.items():
+            check(f"mended by {PARTS[queues]} next queries", fixes.low, fixes.high, true)
     _check_pooled(steps, check)
     return Outcome(steps[-1].data_miou, steps[-1].applied, steps[-1].right, misses)
 

@@ -31,26 +31,31 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     folder, account = Path(tempfile.mkdtemp(prefix="a2lc-screenshots-")), Account()
-    world = draw_world(folder / "street", images=8, val_images=1, size=(360, 480))
+    world = draw_world(folder / "street", images=16, val_images=1, size=(360, 480))
     studio = label_studio(options.label_studio, folder / "label-studio", account)
     settings = {"A2LC_WORLD": str(world.root), "A2LC_PROPOSALS": "world"}
     server = backend(folder / "backend", studio.url, account.token, settings)
     try:
         studio.start()
         server.start()
-        loop = Loop(studio, server, account, world, budget=40)
+        loop = Loop(studio, server, account, world, budget=100)
         loop.create_project(lambda done, total: None)
-        for number in (0, 1):  # after round 1 the corrector has guesses to show
-            if number > 0:
-                loop.annotator().work()
-            loop.start_training()
-            loop.wait_round(number)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             page = browser.new_page(viewport={"width": 1500, "height": 860})
             log_in(page, studio.url, account)
+            enter(page, server.url, account)
+            for number in range(3):  # the corrector has guesses after round 1, its audits are answered after round 2
+                if number > 0:
+                    loop.annotator().work()
+                loop.start_training()
+                loop.wait_round(number)
+                if number == 0:  # most masks of one confusion
+                    _review_page(page, loop, options.out)
             _review_queue(page, loop, options.out / "review-queue.png")
-            _control_room(page, loop, options.out / "control-room.png")
+            _control_room(page, loop, options.out)
+            loop.annotator().work()
+            _dry_run(page, loop, options.out / "dry-run.png")
             browser.close()
         loop.close()
     finally:
@@ -68,12 +73,52 @@ def log_in(page: Page, url: str, account: Account) -> None:
     page.wait_for_url(lambda address: "/user/login" not in address, timeout=60_000)
 
 
-def _control_room(page: Page, loop: Loop, path: Path) -> None:
-    """The admin's page, with the masks of one pair of classes."""
+def enter(page: Page, url: str, account: Account) -> None:
+    """Log in to the backend in the browser; one is then on the page that `url` names."""
+    page.goto(url)
+    page.get_by_label("E-mail address").fill(account.email)
+    page.get_by_label("Password").fill(account.password)
+    page.get_by_role("button", name="Log in").first.click()
+    page.wait_for_url(lambda address: "/login" not in address)
+
+
+def _control_room(page: Page, loop: Loop, folder: Path) -> None:
+    """The admin's page with the masks of one pair of classes, and what happened to one of them."""
     page.goto(f"{loop.server.url}/#/{loop.project_id}")
     page.get_by_role("button", name="→").first.click()
+    page.locator(".masks img").first.wait_for()
     page.wait_for_function("[...document.querySelectorAll('.masks img')].every((one) => one.naturalWidth > 0)")
+    page.screenshot(path=folder / "control-room.png")
+    page.locator(".masks button").first.click()
+    page.wait_for_function("[...document.querySelectorAll('.teachers img')].some((one) => one.naturalWidth > 0)")
+    page.wait_for_function("[...document.querySelectorAll('#lineage img')].every((one) => one.naturalWidth > 0)")
+    page.screenshot(path=folder / "mask-history.png")
+
+
+def _dry_run(page: Page, loop: Loop, path: Path) -> None:
+    """What the next round would change, before it begins."""
+    page.goto(f"{loop.server.url}/#/{loop.project_id}")
+    page.get_by_role("button", name="Next round").click()
+    page.get_by_text("masks would change without a person").wait_for(timeout=60_000)
+    page.wait_for_function("[...document.querySelectorAll('#dryrun img')].some((one) => one.naturalWidth > 0)")
+    page.wait_for_load_state("networkidle")
     page.screenshot(path=path)
+
+
+def _review_page(page: Page, loop: Loop, folder: Path) -> None:
+    """What annotators see: one mask, and a screen of masks suspected of one confusion."""
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.goto(f"{loop.server.url}/review/{loop.project_id}")
+    page.locator("#whole img").wait_for()
+    page.screenshot(path=folder / "review-page.png")
+    seen = "performance.getEntriesByName('a2lc-seen').some((mark) => performance.now() >= mark.startTime + 151)"
+    for key in ("g", "q"):
+        page.wait_for_function(seen)
+        page.keyboard.press(key)
+        page.locator("#tiles img").first.wait_for()
+    page.locator("#tiles [aria-pressed='true']").wait_for()
+    page.screenshot(path=folder / "review-grid.png")
+    page.set_viewport_size({"width": 1500, "height": 860})
 
 
 def _review_queue(page: Page, loop: Loop, target: Path) -> None:

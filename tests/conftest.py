@@ -29,6 +29,10 @@ REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
+OWN_TOKEN = {"Authorization": f"Token {'f' * 40}"}
+"""How a program asks a backend whose own token is made of f."""
+
+
 def shared(name: str) -> Path:
     """A folder of reference data beside the checkout; the test is left out where it is not there."""
     path = SHARED / name

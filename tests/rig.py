@@ -10,22 +10,56 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World
 from a2lc_backend.demo.run import Loop
 from a2lc_backend.demo.servers import backend
+from a2lc_backend.label_studio import rest_of
 from a2lc_backend.store import Ledger
 from tests.conftest import REPOSITORY, Studio, wait_until
 from tests.servers import RedisServer
 
 SHORT = ("-m", "tests.short_program")
 """The command line with a short training: these tests are about the rounds around it."""
+
+
+@contextmanager
+def drawn_project(
+    studio: Studio, folder: Path, images: int, budget: int, first_round: bool = True,
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Loop]:  # fmt: skip
+    """A project of drawn streets on a backend of its own, whose rounds run on a thread.
+
+    Args:
+        studio: the real Label Studio.
+        folder: for images and data.
+        images: how many.
+        budget: masks queued a round.
+        first_round: wait until round 0 is done; else none is begun.
+        more: environment variables.
+    """
+    world = draw_world(folder / "street", images=images, val_images=1)
+    settings = {"A2LC_WORLD": str(world.root), "A2LC_PROPOSALS": "world", "PYTHONPATH": str(REPOSITORY), **(more or {})}
+    server = backend(folder / "data", studio.url, studio.account.token, settings)
+    server.command = [sys.executable, *SHORT, "serve"]
+    loop = Loop(studio.server, server.start(), studio.account, world, budget)
+    try:
+        loop.create_project(lambda done, total: None)
+        if first_round:
+            loop.start_training()
+            loop.wait_round(0)
+        yield loop
+    finally:
+        loop.close()
+        server.stop()
 
 
 @dataclass
@@ -123,12 +157,12 @@ class Rig:
         return self.loop.project_id
 
     def get(self, path: str) -> Any:
-        reply = httpx.get(f"{self.server.url}{path}", timeout=30)
+        reply = self.server.ask(path)
         reply.raise_for_status()
         return reply.json()
 
     def post(self, path: str, body: Any = None) -> httpx.Response:
-        return httpx.post(f"{self.server.url}{path}", json=body, timeout=30)
+        return self.server.ask(path, "POST", body)
 
     def next_round(self) -> int:
         reply = self.post(f"/api/projects/{self.project_id}/rounds", {})
@@ -197,5 +231,5 @@ class Rig:
         http = client._client_wrapper.httpx_client
         address = f"api/projects/{self.project_id}/model-versions/"
         for held in http.request(address, method="GET").json():
-            if re.match(r"a2lc-r", held) and held != version:
+            if re.match(r"a2lc-r", held) and held not in (version, rest_of(version)):
                 http.request(address, method="DELETE", json={"model_version": held})

@@ -23,7 +23,9 @@ def held_progress(self: shards._Work, done: int, total: int) -> None:
     while hold.exists():
         held = hold.with_suffix(".held")
         if not held.exists():
-            held.write_text(str(os.getpid()))
+            mine = hold.with_suffix(f".{os.getpid()}")
+            mine.write_text(str(os.getpid()))
+            mine.replace(held)  # whoever sees it sees all of it
         self.check()
         time.sleep(0.01)
     _progress(self, done, total)

@@ -18,7 +18,7 @@ from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.service import UNSCORED, Service
 from a2lc_backend.settings import Settings
 from a2lc_backend.store import Project, TaskState
-from tests.conftest import grid_masks, wait_until
+from tests.conftest import OWN_TOKEN, grid_masks, wait_until
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <BitmaskLabels name="label" toName="image"><Label value="Sky"/><Label value="Road"/></BitmaskLabels></View>"""
@@ -32,7 +32,7 @@ def service(tmp_path: Path) -> Service:
 
 @pytest.fixture
 def web(service: Service) -> Iterator[TestClient]:
-    with TestClient(create_app(service)) as client:
+    with TestClient(create_app(service), headers=OWN_TOKEN) as client:
         yield client
 
 
@@ -248,7 +248,8 @@ def test_the_control_room_is_told_of_projects_and_of_what_is_not_there(web: Test
     assert (project["title"], project["rounds"], project["status"]) == ("Streets", 1, "running")
     assert project["label_studio"] == "http://127.0.0.1:9/projects/3/data"
     assert "<title>A²LC control room</title>" in web.get("/").text
-    for file in ("room.js", "api.js", "curve.js", "elements.js", "room.css", "vendor/uplot/uPlot.iife.min.js"):
+    scripts = ("room.js", "api.js", "curve.js", "elements.js", "vendor/uplot/uPlot.iife.min.js")
+    for file in (*scripts, "common.css", "room.css"):
         assert web.get(f"/static/{file}").status_code == 200
     away = web.get("/api/projects/3/links")
     assert (away.status_code, "LABEL_STUDIO_URL" in away.json()["detail"]) == (502, True)

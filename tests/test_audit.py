@@ -10,6 +10,7 @@ from scipy import stats
 
 from a2lc_backend.audit import (
     STRATA,
+    Estimate,
     Evidence,
     Statement,
     Survey,
@@ -144,6 +145,16 @@ def test_next_fixes_follow_the_hit_rate() -> None:
     assert found.low < 85 < found.value < 105 < found.high
     surer = next_fixes(2000, 4000, 200, expected=0.5)
     assert surer.high - surer.low < found.high - found.low
+
+
+def test_no_queue_mends_more_than_is_wrong() -> None:
+    free = next_fixes(200, 400, 200, expected=0.4)
+    assert next_fixes(200, 400, 200, 0.4, Estimate(2000, 1800, 2200)) == free, "far more is wrong than is asked"
+    little = next_fixes(200, 400, 200, 0.4, Estimate(30, 10, 70))
+    assert little.value == pytest.approx(32, abs=4)
+    assert little.low == pytest.approx(10, abs=2)
+    assert little.high == pytest.approx(70, abs=2)
+    assert next_fixes(200, 400, 200, 0.4, Estimate(0, 0, 0)).high == 0
 
 
 def test_without_answers_next_fixes_follow_the_segmenter() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import httpx
 import pytest
 from label_studio_sdk.client import LabelStudio
 
-from a2lc_backend.label_studio.client import LabelStudioError, every
+from a2lc_backend.label_studio.client import LabelStudioError, LabelStudioUnauthorizedError, every, open_client
 
 TASKS = 5
 
@@ -43,3 +46,29 @@ def test_a_list_that_stays_cut_off_is_an_error_not_a_short_list() -> None:
     with pytest.raises(LabelStudioError, match="run the round again"):
         every(lambda: client.tasks.list(project=1, page_size=2))
     assert len(refused) > 1
+
+
+def personal(**claims: object) -> str:
+    """A personal access token as far as one can tell without the key it was signed with."""
+    parts = ({"alg": "HS256", "typ": "JWT"}, claims)
+    spelled = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*spelled, "AAAA"])
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ("", "no token for Label Studio"),
+        ("t\u00f6ken", "one word of plain letters"),
+        ("two\nlines", "one word of plain letters"),
+        ("x" * 5000, "one word of plain letters"),
+        (personal(), "has expired, or is none"),
+        (personal(exp=1), "has expired, or is none"),
+        (personal(exp="soon"), "has expired, or is none"),
+        (personal(exp=1e300), "has expired, or is none"),
+    ],
+)
+def test_a_token_that_cannot_be_one_is_said_and_not_repeated(token: str, words: str) -> None:
+    with pytest.raises(LabelStudioUnauthorizedError, match=words) as error:
+        open_client("http://studio", token)
+    assert not token or token not in str(error.value)

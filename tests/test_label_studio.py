@@ -265,7 +265,7 @@ def test_any_image_is_read_or_named(studio: Studio) -> None:
         ("", "image address"),
         ("/data/upload/999/nothing.jpg", "check that the file exists"),
         ("/data/local-files/?d=nowhere/a.jpg", "Local Files storage"),
-        ("http://127.0.0.1:9/a.jpg", "can reach its address"),
+        ("http://127.0.0.1:9/a.jpg", "add 127.0.0.1:9 to A2LC_IMAGE_HOSTS"),
     ],
 )
 def test_an_image_that_cannot_be_fetched_names_the_mend(studio: Studio, address: str, mend: str) -> None:

@@ -87,7 +87,7 @@ def test_the_corrector_sees_what_the_last_segmenter_saw(context: Context) -> Non
     counts = np.array(list(COUNTS.values()), np.int64)
     many, zeros = np.zeros(counts.sum(), np.int64), np.zeros(counts.sum())
     keys = tuple(f"masks-{task_id}" for task_id in COUNTS)
-    previous = Labels(np.array(list(COUNTS)), keys, counts, many, many, zeros, many, many, zeros, many)
+    previous = Labels(np.array(list(COUNTS)), keys, counts, many, many, zeros, many, many, zeros, many, zeros)
     write_masks(context, 8, "masks-8-redrawn", ["8-2", "new", "8-0", "8-1"], empty=1)
     context.ledger.change_status(1, 0, ["running"], "done")
     later = replace(context, round=replace(context.round, number=1))

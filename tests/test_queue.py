@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from a2lc_backend.masks import IGNORE
-from a2lc_backend.rounds.queue import QueueTable, build_queue, mask_urgency
+from a2lc_backend.rounds.queue import QueueTable, build_queue, mask_urgency, reasons
 from a2lc_backend.settings import ProjectSettings
 
 
@@ -102,3 +102,39 @@ def test_the_papers_rankings_do_not_heed_the_corrector(ranking: str) -> None:
     table = queue_table()
     trusting = replace(table, doubt=np.zeros(1000))
     np.testing.assert_array_equal(mask_urgency(table, ranking), mask_urgency(trusting, ranking))
+
+
+def test_the_reason_is_what_lifts_a_mask_above_the_others() -> None:
+    """Masks that are all alike, but for one thing each."""
+    masks, classes = 40, 3
+    labels = np.zeros(masks, np.int64)
+    labels[0] = 1
+    soft = np.tile([0.7, 0.2, 0.1], (masks, 1))
+    soft[0], soft[1] = [0.2, 0.7, 0.1], [0.05, 0.9, 0.05]
+    doubt, areas = np.full(masks, 0.3), np.full(masks, 100)
+    doubt[2], areas[3] = 0.95, 900
+    no = np.zeros(masks, bool)
+    disputed = no.copy()
+    disputed[4] = True
+    table = QueueTable(
+        np.ones((masks, classes)), soft, soft.argmax(1), areas, labels, labels, doubt, np.full(masks, -1), no, ~no,
+        disputed, ~no,
+    )  # fmt: skip
+    found = ["rare class", "the segmenter doubts it", "the corrector is unsure", "large mask", "people disagree", ""]
+    assert reasons(table, "doubt", np.arange(6)) == found
+    silent = replace(table, doubt=np.full(masks, np.nan))
+    assert reasons(silent, "doubt", np.arange(4)) == [*found[:2], "", "large mask"]
+    assert reasons(table, "cil", np.arange(4)) == ["", "the segmenter doubts it", "", "large mask"]
+    assert max(map(len, found)) <= 32, "the column of the ledger holds no more"
+
+
+def test_a_doubt_is_named_only_where_it_is_one() -> None:
+    table = queue_table()
+    everything = np.flatnonzero(table.askable)
+    unsure = 1.0 - np.take_along_axis(table.soft_labels, table.proposals[:, None], 1)[:, 0]
+    found = dict(zip(everything.tolist(), reasons(table, "doubt", everything), strict=True))
+    assert set(found.values()) >= {"the segmenter doubts it", "the corrector is unsure", "large mask"}
+    for mask, why in found.items():
+        assert why != "the segmenter doubts it" or unsure[mask] >= 0.5
+        assert why != "the corrector is unsure" or table.doubt[mask] >= 0.5
+        assert why != "large mask" or table.areas[mask] > np.median(table.areas[table.askable])

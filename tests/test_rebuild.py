@@ -19,14 +19,16 @@ from a2lc_backend.bench.world import World
 from a2lc_backend.cli import app
 from a2lc_backend.demo.annotator import SimulatedAnnotator
 from a2lc_backend.demo.servers import free_port
-from a2lc_backend.label_studio import FOLLOWS, LabelStudioProject
+from a2lc_backend.label_studio import FOLLOWS, LabelStudioProject, rest_of
 from a2lc_backend.masks import IGNORE, SAME, Region
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import (
     Annotation,
+    AnnotationStamp,
     PlatformError,
     Prediction,
     Published,
+    Reply,
     Target,
     Task,
     TaskError,
@@ -36,12 +38,14 @@ from a2lc_backend.rounds.publish import RoundView
 from a2lc_backend.rounds.rebuild import RebuildRefusedError, Rebuilt, make_room, rebuild
 from a2lc_backend.rounds.workspace import SOURCES, Workspace
 from a2lc_backend.service import Service
-from a2lc_backend.settings import load_settings
-from a2lc_backend.store import Ledger, Round
+from a2lc_backend.settings import ProjectSettings, load_settings
+from a2lc_backend.store import Ledger, MaskKey, Round
 from tests.conftest import REPOSITORY, Studio
 from tests.world_run import BUDGET, Run
 
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
+SETTINGS = ProjectSettings(budget=BUDGET, regions_shown=9)
+"""Of a drawn scene of twenty masks or so the page of a queued image shows a part."""
 
 
 class KeepingOracle(OraclePlatform):
@@ -69,7 +73,7 @@ class KeepingOracle(OraclePlatform):
         for target in targets:
             shown = predict(target.source_id)
             made_at = START + timedelta(days=number)
-            published = Published(number, made_at, shown.regions, shown.score)
+            published = Published(number, made_at, shown.regions, shown.score, rest=shown.rest)
             self.held.setdefault(target.source_id, []).append(published)
         before = set(self.answers)
         super().write(version, targets, predict, progress)
@@ -158,7 +162,7 @@ def short_training() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def three_rounds(world: World, tmp_path_factory: pytest.TempPathFactory, short_training: None) -> KeptRun:
-    run = KeptRun(world, tmp_path_factory.mktemp("three"))
+    run = KeptRun(world, tmp_path_factory.mktemp("three"), SETTINGS)
     for _ in range(3):
         run.round()
     return run
@@ -168,7 +172,7 @@ def three_rounds(world: World, tmp_path_factory: pytest.TempPathFactory, short_t
 def old(three_rounds: KeptRun, tmp_path: Path) -> KeptRun:
     """Rounds 0 to 2 in a store, each queue answered; the answers to the last one are not collected."""
     shutil.copytree(three_rounds.folder, tmp_path / "old")
-    run = KeptRun(three_rounds.world, tmp_path / "old")
+    run = KeptRun(three_rounds.world, tmp_path / "old", three_rounds.settings)
     run.platform.answers.update(three_rounds.platform.answers)
     run.platform.versions += three_rounds.platform.versions
     run.platform.held |= {task_id: list(held) for task_id, held in three_rounds.platform.held.items()}
@@ -184,17 +188,23 @@ def test_the_store_is_as_it_was_and_the_next_round_goes_on(old: KeptRun, tmp_pat
     assert (rebuilt.images, rebuilt.new_images, rebuilt.queries) == (len(old.world.names), 0, BUDGET)
     for was, made in zip(old.ledger.queries(1, 2), new.ledger.queries(1, 2), strict=True):
         hint = was.guess if was.guess != was.label else IGNORE  # no hint is shown where the guess is the label
-        assert replace(was, guess=hint, acquisition=0.0) == replace(made, acquisition=0.0)
+        assert replace(was, guess=hint, acquisition=0.0, certainty=0.0) == replace(made, acquisition=0.0, certainty=0.0)
+        assert made.certainty == pytest.approx(was.certainty if hint != IGNORE else 0.0, abs=0.0051)
     assert new.ledger.auto_corrections(1, 2)
     changes = [[replace(row, confidence=0.0) for row in run.ledger.auto_corrections(1, 2)] for run in (old, new)]
     assert changes[0] == changes[1]
-    shown = {region.id: region for region in old.platform.held[1][-1].regions}
-    again = RoundView(new.ledger, new.workspace, 1, 2).prediction(1)
-    assert again.score == pytest.approx(old.platform.held[1][-1].score, abs=1e-5)
-    for region in again.regions:
-        assert np.array_equal(region.mask, shown[region.id].mask)
-        for name in ("label", "source", "rank", "note", "proposal", "first"):
-            assert getattr(region, name) == getattr(shown[region.id], name)
+    assert any(held[-1].rest for held in old.platform.held.values())
+    view = RoundView(new.ledger, new.workspace, 1, 2)
+    for task_id, held in old.platform.held.items():
+        again = view.prediction(task_id)
+        assert again.score == pytest.approx(held[-1].score, abs=1e-5)
+        for made, was in ((again.regions, held[-1].regions), (again.rest, held[-1].rest)):
+            shown = {region.id: region for region in was}
+            assert {region.id for region in made} == shown.keys(), "the same are kept off the page"
+            for region in made:
+                assert np.array_equal(region.mask, shown[region.id].mask)
+                for name in ("label", "source", "rank", "note", "proposal", "first"):
+                    assert getattr(region, name) == getattr(shown[region.id], name)
 
     versions = list(old.platform.versions)
     finished = new.round()
@@ -208,6 +218,35 @@ def test_the_store_is_as_it_was_and_the_next_round_goes_on(old: KeptRun, tmp_pat
     assert {key: held[key] for key in expected} == expected
     assert len(held) > len(expected)
     assert [problem.message for problem in new.ledger.problems(1, 3) if problem.phase != "correct"] == []
+
+
+class AskingOracle(KeepingOracle):
+    """The same answers, each mask's for itself, as people give them on the review page."""
+
+    def annotation_stamps(self) -> list[AnnotationStamp]:
+        stamps = []
+        for answer in self.answers.values():
+            for region in answer.regions:
+                if region.rank is not None:
+                    mask = MaskKey(answer.shown_round or 0, answer.task_id, region.id)
+                    reply = Reply(mask, answer.annotator, region.label, False, answer.made_at)
+                    number = 1000 * answer.id + region.rank
+                    stamps.append(AnnotationStamp(number, answer.task_id, answer.made_at.isoformat(), reply))
+        return stamps
+
+
+def test_answers_to_single_questions_survive_the_store(world: World, tmp_path: Path) -> None:
+    old = KeptRun(world, tmp_path / "old")
+    old.platform = AskingOracle(world)
+    for _ in range(3):
+        old.round()
+    assert len(decisions(old.ledger)) == 2 * BUDGET
+    new = old.lose_the_store(tmp_path / "new")
+    new.rebuild()
+    assert everything(new.ledger, new.workspace, 2) == everything(old.ledger, old.workspace, 2)
+    assert decisions(new.ledger) == decisions(old.ledger)
+    new.round()
+    assert new.round().summary["answered"] == BUDGET
 
 
 def test_a_platform_that_keeps_the_last_version_only(old: KeptRun, tmp_path: Path) -> None:
@@ -470,7 +509,8 @@ def test_a_store_is_rebuilt_from_label_studio(
     before, now = (
         {version for _, version, _ in rows} for rows in (in_label_studio, all_predictions(studio, project_id))
     )
-    assert now == before | {following.version}, "older versions stay, though their rounds are not known any more"
+    assert before <= now, "older versions stay, though their rounds are not known any more"
+    assert now - before == {following.version, rest_of(following.version)}
     after = rows_of(service, project_id, 3)
     human = {key: row[0] for key, row in was.items() if row[1] == "human"}
     assert {key: after[key][:2] for key in human} == {key: (label, "human") for key, label in human.items()}

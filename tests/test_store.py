@@ -297,6 +297,16 @@ def test_artifacts_come_back_as_written(url: str, tmp_path: Path) -> None:
     assert not artifacts.exists("deep/er/one")
 
 
+@pytest.mark.parametrize("key", ["", "..", ".", "a/../../b", "/etc/a", "a//b", "a/.", "..\\b", "a\0b"])
+def test_no_key_leads_out_of_the_folder(tmp_path: Path, key: str) -> None:
+    artifacts = Artifacts(f"file://{tmp_path / 'artifacts'}")
+    artifacts.write("one", b"kept")
+    for touch in (artifacts.read, artifacts.exists, artifacts.delete, lambda key: artifacts.write(key, b"x")):
+        with pytest.raises(ArtifactError, match="is no name of an artifact"):
+            touch(key)
+    assert artifacts.read("one") == b"kept"
+
+
 def test_a_missing_and_a_corrupt_artifact_are_named(tmp_path: Path) -> None:
     artifacts = Artifacts(f"file://{tmp_path}")
     with pytest.raises(ArtifactError, match="nothing is missing"):

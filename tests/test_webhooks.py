@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +15,10 @@ import httpx
 import numpy as np
 import pytest
 
-from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.demo.run import Loop
-from a2lc_backend.demo.servers import backend
 from a2lc_backend.store import Ledger
-from tests.conftest import REPOSITORY, Studio, wait_until
-from tests.rig import SHORT
+from tests.conftest import Studio, wait_until
+from tests.rig import drawn_project
 
 pytestmark = pytest.mark.e2e
 
@@ -37,25 +34,12 @@ BUDGET = 60
 @pytest.fixture
 def loop(studio: Studio, tmp_path: Path) -> Iterator[Loop]:
     """A project whose round 0 is done, on a backend without Redis."""
-    world = draw_world(tmp_path / "street", images=12, val_images=1)
-    settings = {
-        "A2LC_WORLD": str(world.root), "A2LC_PROPOSALS": "world", "PYTHONPATH": str(REPOSITORY),
-    }  # fmt: skip
-    server = backend(tmp_path / "data", studio.url, studio.account.token, settings)
-    server.command = [sys.executable, *SHORT, "serve"]
-    made = Loop(studio.server, server.start(), studio.account, world, BUDGET)
-    try:
-        made.create_project(lambda done, total: None)
-        made.start_training()
-        made.wait_round(0)
+    with drawn_project(studio, tmp_path, 12, BUDGET) as made:
         yield made
-    finally:
-        made.close()
-        server.stop()
 
 
 def rounds(loop: Loop) -> list[dict[str, Any]]:
-    return list(httpx.get(f"{loop.server.url}/api/projects/{loop.project_id}/rounds", timeout=30).json())
+    return list(loop.server.ask(f"/api/projects/{loop.project_id}/rounds").json())
 
 
 def annotations(loop: Loop) -> dict[int, Any]:

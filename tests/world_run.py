@@ -38,7 +38,7 @@ class Run:
 
     world: World
     folder: Path
-    settings: ProjectSettings = field(default_factory=lambda: ProjectSettings(budget=BUDGET))
+    settings: ProjectSettings = field(default_factory=lambda: ProjectSettings(budget=BUDGET, regions_shown=0))
     platform: OraclePlatform = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +47,9 @@ class Run:
         self.workspace = Workspace(Artifacts(f"file://{self.folder / 'artifacts'}"), 1)
 
     def begin(self, proposals: str = "world") -> Context:
-        return self.context(self.ledger.begin_round(1, self.settings.budget), proposals)
+        record = self.ledger.begin_round(1, self.settings.budget)
+        self.ledger.save_round(record := replace(record, settings=self.settings.model_dump()))
+        return self.context(record, proposals)
 
     def context(self, record: Round, proposals: str = "world") -> Context:
         return Context(

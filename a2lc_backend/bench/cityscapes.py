@@ -8,6 +8,7 @@ import numpy as np
 
 from a2lc_backend.bench.files import DataSetError, read_list
 from a2lc_backend.bench.labelled import LabelledImage, LabelledImages
+from a2lc_backend.label_configs import CITYSCAPES_IDS
 from a2lc_backend.masks import IGNORE
 
 CLASSES = (
@@ -15,9 +16,6 @@ CLASSES = (
     "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
 """The 19 classes that are evaluated, in the order of their train ids."""
-
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-"""The id that each class has in `labelIds` files; every other id there is not evaluated."""
 
 BUDGET = 10_000
 """Masks a round in the A²LC paper."""
@@ -75,4 +73,4 @@ def _with_truth(root: Path, split: str, name: str, image: Path) -> LabelledImage
 _TRAIN_ID_TABLE = np.full(256, IGNORE, np.int64)
 _TRAIN_ID_TABLE[: len(CLASSES)] = np.arange(len(CLASSES))
 _LABEL_ID_TABLE = np.full(256, IGNORE, np.int64)
-_LABEL_ID_TABLE[list(LABEL_IDS)] = np.arange(len(CLASSES))
+_LABEL_ID_TABLE[list(CITYSCAPES_IDS)] = np.arange(len(CLASSES))

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from a2lc_backend.cli.common import ProjectOption, fail, read_settings
+from a2lc_backend.cli.export import export_project
 from a2lc_backend.cli.proposals import proposals_app
 from a2lc_backend.cli.rebuild import rebuild_store
 from a2lc_backend.cli.rounds import rounds_app
@@ -23,6 +24,7 @@ app.add_typer(rounds_app, name="rounds")
 app.add_typer(proposals_app, name="proposals")
 app.add_typer(weights_app, name="weights")
 app.command("rebuild")(rebuild_store)
+app.command("export")(export_project)
 
 
 def main() -> None:

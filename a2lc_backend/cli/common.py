@@ -46,8 +46,10 @@ def ask_backend(
 
     address = f"{settings.own_url}/api/projects/{path}"
     given = {name: value for name, value in query.items() if value is not None}
+    key = settings.label_studio_api_key.get_secret_value()
+    headers = {"Authorization": f"Token {key}"} if key else {}
     try:
-        reply = httpx.request(method, address, params=given, json=body, timeout=60)
+        reply = httpx.request(method, address, params=given, json=body, headers=headers, timeout=60)
     except httpx.ConnectError:
         return None
     except httpx.HTTPError as error:
@@ -57,9 +59,9 @@ def ask_backend(
     return reply.json()
 
 
-def tell_backend(settings: Settings, path: str, body: dict[str, Any] | None = None) -> Any:
-    """What the running backend answers to a POST; ends the command where none runs at A2LC_URL, or it refuses."""
-    answer = ask_backend(settings, path, "POST", body)
+def tell_backend(settings: Settings, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
+    """What the running backend answers; ends the command where none runs at A2LC_URL, or it refuses."""
+    answer = ask_backend(settings, path, method, body)
     if answer is None:
         fail(f"no backend runs at {settings.own_url}; start it with `a2lc serve`, or set A2LC_URL to its address")
     return answer

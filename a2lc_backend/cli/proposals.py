@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
-from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings
+from a2lc_backend.cli.common import ProjectOption, ask_backend, fail, read_settings, tell_backend
 
 if TYPE_CHECKING:
     from a2lc_backend.service import Service
@@ -18,12 +18,24 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 proposals_app = typer.Typer(
-    help="Look at what the corrector proposes, and approve groups of it (policy `manual`).", no_args_is_help=True
+    help="Look at what the corrector proposes, and approve or reject groups of it.", no_args_is_help=True
 )
 
 RoundOption = Annotated[int | None, typer.Option("--round", help="The last finished one if not given.")]
 FromOption = Annotated[str, typer.Option("--from", help='Class the masks have; "none" for no label.')]
 ToOption = Annotated[str, typer.Option("--to", help="Class that is proposed.")]
+
+LeastOption = Annotated[float, typer.Option(min=0, max=1, help="The corrector's probability is at least this.")]
+MostOption = Annotated[float, typer.Option(min=0, max=1, help="And below this; 1 includes 1.")]
+
+
+class Group(NamedTuple):
+    """A pair of classes, and how sure the corrector is."""
+
+    before: str
+    after: str
+    least: float
+    most: float
 
 
 @proposals_app.command("list")
@@ -58,16 +70,15 @@ def list_masks(
     table = Table("Region", "Probability", "Now", "Look at it")
     for item in _masks(settings, project, number, before, after, limit):
         address = f"{settings.label_studio_url.rstrip('/')}/projects/{project}/data?task={item['task_id']}"
-        now = "applied" if item["applied"] else "held back"
-        table.add_row(item["region_id"], f"{item['belief']:.2f}", now, address)
+        table.add_row(item["region_id"], f"{item['belief']:.2f}", item["state"], address)
     Console(soft_wrap=True).print(table)
 
 
 @proposals_app.command("approve")
 def approve(project: ProjectOption, before: FromOption, after: ToOption) -> None:
-    """Let the rounds from the next on apply a group, where the policy is `manual`."""
+    """Let the rounds from the next on apply a group: under `manual` what audits do not hold back, else all of it."""
     _approve(project, before, after, approved=True)
-    typer.echo(f"{before} → {after}: approved; under `manual` the next round applies what audits do not hold back")
+    typer.echo(f"{before} → {after}: approved from the next round on")
 
 
 @proposals_app.command("withdraw")
@@ -77,11 +88,49 @@ def withdraw(project: ProjectOption, before: FromOption, after: ToOption) -> Non
     typer.echo(f"{before} → {after}: no longer approved; the next round restores the labels")
 
 
+@proposals_app.command("reject")
+def reject(
+    project: ProjectOption,
+    before: FromOption,
+    after: ToOption,
+    number: RoundOption = None,
+    least: LeastOption = 0.0,
+    most: MostOption = 1.0,
+) -> None:
+    """Take the applied corrections of a group back, and publish the labels again; no later round gives them anew."""
+    count = _take_back(project, number, "reject", Group(before, after, least, most))
+    typer.echo(f"{before} → {after}: {count} corrections are taken back, and the labels are being published")
+
+
+@proposals_app.command("restore")
+def restore(
+    project: ProjectOption,
+    before: FromOption,
+    after: ToOption,
+    number: RoundOption = None,
+    least: LeastOption = 0.0,
+    most: MostOption = 1.0,
+) -> None:
+    """Let the corrections of a group hold again that were taken back."""
+    count = _take_back(project, number, "restore", Group(before, after, least, most))
+    typer.echo(f"{before} → {after}: {count} corrections hold again")
+
+
+def _take_back(project: int, number: int | None, what: str, group: Group) -> int:
+    settings = read_settings()
+    if number is None:
+        rounds = tell_backend(settings, f"{project}/rounds", method="GET")
+        number = max((item["number"] for item in rounds if item["status"] == "done"), default=0)
+    return int(tell_backend(settings, f"{project}/rounds/{number}/{what}", group._asdict())["corrections"])
+
+
 def _groups(settings: Settings, project: int, number: int | None) -> list[dict[str, Any]]:
     answer = ask_backend(settings, f"{project}/proposals", round=number)
     if answer is not None:
         return list(answer)
-    return _here(settings, lambda service: [asdict(group) for group in service.groups(project, number)])
+    from a2lc_backend.rounds.report import group_reports  # noqa: PLC0415
+
+    return _here(settings, lambda service: [asdict(group) for group in group_reports(service.ledger, project, number)])
 
 
 def _masks(
@@ -93,8 +142,10 @@ def _masks(
         return list(answer)
 
     def read(service: Service) -> list[dict[str, Any]]:
-        mine = (item for item in service.proposals(project, number) if (item.before, item.after) == (before, after))
-        return [asdict(item) for item in islice(mine, limit)]
+        from a2lc_backend.actions import proposals  # noqa: PLC0415
+
+        mine = (item for item in proposals(service, project, number) if (item.before, item.after) == (before, after))
+        return [asdict(item) | {"state": item.state} for item in islice(mine, limit)]
 
     return _here(settings, read)
 
@@ -103,7 +154,9 @@ def _approve(project: int, before: str, after: str, approved: bool) -> None:
     settings = read_settings()
     said = {"before": before, "after": after, "approved": approved}
     if ask_backend(settings, f"{project}/proposals/approval", "PUT", said) is None:
-        _here(settings, lambda service: service.approve(project, before, after, approved))
+        from a2lc_backend.actions import approve_pair  # noqa: PLC0415
+
+        _here(settings, lambda service: approve_pair(service, project, before, after, approved))
 
 
 def _here(settings: Settings, read: Callable[[Service], Found]) -> Found:

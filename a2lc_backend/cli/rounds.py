@@ -274,7 +274,7 @@ def _print_report(console: Console, report: RoundReport) -> None:
     if record.error:
         console.print(record.error, style="red", markup=False)
     for name, value in record.summary.items():
-        if not name.startswith(("still_wrong", "next_fixes")):
+        if not name.startswith(("still_wrong", "next_fixes", "queued_")):
             console.print(f"  {name.replace('_', ' ')}: {value:g}")
     table = Table("Phase", "Status", "Done", "Seconds")
     for phase in report.phases:
@@ -299,8 +299,9 @@ def _print_link(settings: Settings, project: int) -> None:
 
     try:
         client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        link = LabelStudioProject(client, settings.label_studio_url, project).queue_link()
+        links = LabelStudioProject(client, settings.label_studio_url, project).queue_links()
     except LabelStudioError as error:
         typer.secho(str(error), fg="yellow", err=True)
         return
-    typer.echo(f"review queue: {link}")
+    for who, link in sorted(links.items()):
+        typer.echo(f"review queue{' of ' if who else ''}{who}: {link}")

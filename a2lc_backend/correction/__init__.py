@@ -55,6 +55,7 @@ class LabelProposals:
         guess: (N,) int64 the class the corrector believes in most, proposed or not; `IGNORE` without opinion.
         belief: (N,) float64 the corrector's probability of `labels`; 1 for a person's label, NaN without opinion.
         base_belief: (N,) float64 its probability of `base`.
+        guess_belief: (N,) float64 its probability of `guess`; NaN without opinion.
         seconded: (N,) bool, the corrector stands by its proposal.
         note: why nothing is proposed, in words; empty when the corrector spoke.
     """
@@ -64,6 +65,7 @@ class LabelProposals:
     guess: NDArray[np.int64]
     belief: NDArray[np.float64]
     base_belief: NDArray[np.float64]
+    guess_belief: NDArray[np.float64]
     seconded: NDArray[np.bool_]
     note: str = ""
 
@@ -87,7 +89,8 @@ class LabelProposals:
         """What a corrector without opinion proposes."""
         count = len(base)
         unknown = np.full(count, np.nan)
-        return cls(base, base, np.full(count, IGNORE, np.int64), unknown, unknown, np.zeros(count, np.bool_), note)
+        nothing = np.full(count, IGNORE, np.int64)
+        return cls(base, base, nothing, unknown, unknown, unknown, np.zeros(count, np.bool_), note)
 
 
 class Corrector(Protocol):

@@ -84,8 +84,9 @@ class BoostedCorrector:
         labels = np.where(proposed, guess, base)
         belief = np.where(table.human, 1.0, of_label(proposing, labels))
         return LabelProposals(
-            base, labels, guess, belief, np.where(table.human, 1.0, of_label(proposing, base)), seconded
-        )
+            base, labels, guess, belief, np.where(table.human, 1.0, of_label(proposing, base)), proposing.max(1),
+            seconded,
+        )  # fmt: skip
 
     def anchor_rows(self, table: MaskTable, classes: int) -> NDArray[np.int64]:
         """Indices of the anchors, (n,) int64: of each class the `anchors` most confident ones."""

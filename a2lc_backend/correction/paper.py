@@ -50,7 +50,7 @@ class PaperCorrector:
         labels[chosen] = guess[chosen]
         belief = np.where(table.human, 1.0, of_label(probabilities, labels))
         base_belief = np.where(table.human, 1.0, of_label(probabilities, base))
-        return LabelProposals(base, labels, guess, belief, base_belief, labels != base)
+        return LabelProposals(base, labels, guess, belief, base_belief, probabilities.max(1), labels != base)
 
     def _fit_predict(self, table: MaskTable, rows: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.float64]:
         with torch.random.fork_rng(devices=[]):

@@ -11,7 +11,7 @@ from label_studio_sdk.client import LabelStudio
 from numpy.typing import NDArray
 
 from a2lc_backend.bench.oracle import majority
-from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE
+from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE, rest_of
 from a2lc_backend.masks import IGNORE, Region, label_map, make_disjoint
 from a2lc_backend.metrics import confusion_matrix, mean_iou
 from a2lc_backend.proposals.world import UPLOAD_PREFIX
@@ -134,7 +134,8 @@ class SimulatedAnnotator:
             progress(done, len(tasks))
             truth = self._truth(image_name((task.data or {})[self._config.image_key]))
             size = (truth.shape[0], truth.shape[1])
-            held = [item for item in self._client.predictions.list(task=task.id) if item.model_version == version]
+            parts = (version, rest_of(version))
+            held = [item for item in self._client.predictions.list(task=task.id) if item.model_version in parts]
             regions: list[Region] = [
                 decode_region(item, self._config, size) for prediction in held for item in prediction.result or []
             ]

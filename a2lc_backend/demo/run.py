@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 import requests
 from label_studio_sdk.client import LabelStudio
 from rich.console import Console
@@ -183,7 +182,7 @@ class Loop:
         """
         end = time.monotonic() + _ROUND_SECONDS
         while time.monotonic() < end:
-            reply = httpx.get(f"{self.server.url}/api/projects/{self.project_id}/rounds/{number}", timeout=30)
+            reply = self.server.ask(f"/api/projects/{self.project_id}/rounds/{number}")
             if reply.status_code == 200:
                 report: dict[str, Any] = reply.json()
                 watch(report)
@@ -318,7 +317,8 @@ def _say_where(console: Console, loop: Loop, folder: Path) -> None:
     script.write_text("".join(f"export {name}={shlex.quote(loop.server.environment[name])}\n" for name in names))
     console.print(f"Log in:       {loop.studio.url}/projects/{loop.project_id}/data", soft_wrap=True)
     console.print(f"              {loop.account.email} / {loop.account.password}")
-    console.print(f"Control room: {loop.server.url}/#/{loop.project_id}", soft_wrap=True)
+    console.print(f"Control room: {loop.server.url}/#/{loop.project_id}, with the same account", soft_wrap=True)
+    console.print(f"Review page:  {loop.server.url}/review/{loop.project_id}", soft_wrap=True)
     console.print(f"Command line: source {script} && .venv/bin/a2lc doctor -p {loop.project_id}", soft_wrap=True)
 
 

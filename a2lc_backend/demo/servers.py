@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -43,6 +44,7 @@ class Server:
         url: its address.
         log: file that takes what it prints.
         wait_seconds: longest time until it is ready.
+        headers: that its API wants to see.
     """
 
     command: list[str]
@@ -50,6 +52,7 @@ class Server:
     url: str
     log: Path
     wait_seconds: int = _BACKEND_SECONDS
+    headers: Mapping[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self, tick: Callable[[], None] = lambda: None) -> Server:
@@ -84,6 +87,10 @@ class Server:
             return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
+
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> httpx.Response:
+        """Call its API."""
+        return httpx.request(method, f"{self.url}{path}", json=body, headers=self.headers, timeout=30)
 
     @property
     def process_id(self) -> int:
@@ -172,4 +179,5 @@ def backend(
         **settings,
     }
     command = [sys.executable, "-m", "a2lc_backend", "serve"]
-    return Server(command, environment, url, folder / "backend.log")
+    headers = {"Authorization": f"Token {token}"}
+    return Server(command, environment, url, folder / "backend.log", headers=headers)

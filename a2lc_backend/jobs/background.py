@@ -5,14 +5,18 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Collection
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from a2lc_backend.actions import take_back
+from a2lc_backend.jobs.courier import Courier
 from a2lc_backend.jobs.events import Events
 from a2lc_backend.label_studio import LabelStudioError, LabelStudioUnreachableError
 from a2lc_backend.rounds.heartbeat import RoundBusyError, RoundStoppedError
 from a2lc_backend.rounds.runner import Dispatch, RoundFailedError
+from a2lc_backend.rounds.undo import MaskName
 from a2lc_backend.service import Service
 from a2lc_backend.store import Round, RoundStatus, open_round
 
@@ -56,6 +60,7 @@ class Jobs:
         self._resumed: set[int] = set()
         self._patient_until = 0.0
         self._events = Events(service, self._begin_if_new)
+        self.courier = Courier(service)
 
     def start(self) -> None:
         """Start the threads with what was unfinished when the last process ended."""
@@ -67,11 +72,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
         self._events.start()
+        self.courier.start()
 
     def stop(self) -> bool:
         """Give the present rounds back, to be taken up by the next process; whether the threads have ended."""
         self._stopping.set()
         self._events.stop()
+        self.courier.stop()
         for _ in self._threads:
             self._projects.put(None)
         end = time.monotonic() + _STOP_SECONDS
@@ -130,13 +137,14 @@ class Jobs:
         self._projects.put(project_id)
         return self._last(project_id)
 
-    def undo(self, project_id: int, number: int, redo: bool = False) -> int:
+    def undo(self, project_id: int, number: int, redo: bool = False, masks: Collection[MaskName] | None = None) -> int:
         """Take a round's automatic corrections back, or let them hold again, and publish the labels anew.
 
         Args:
             project_id: of the project.
             number: of the finished round.
             redo: let those hold again that were taken back.
+            masks: of these alone; see `undo_round`.
 
         Returns:
             How many corrections that were.
@@ -147,17 +155,25 @@ class Jobs:
             NoWorkersError: if nobody would publish.
         """
         with self._begin:
-            last = self._last(project_id)
-            if not last.has_ended:
-                raise NotPossibleError(
-                    f"round {last.number} of project {project_id} has the status {last.status}; cancel it, or let it "
-                    "end first (`a2lc rounds resume` goes on with one that is paused or failed)"
-                )
+            self.see_ended(project_id)
             self._see_workers()
-            count = self._service.undo(project_id, number, redo)
+            count = take_back(self._service, project_id, number, redo, masks)
         if count:
             self._projects.put(project_id)
         return count
+
+    def see_ended(self, project_id: int) -> None:
+        """See that no round of a project is unfinished.
+
+        Raises:
+            NotPossibleError: if one is, or there is none yet.
+        """
+        last = self._last(project_id)
+        if not last.has_ended:
+            raise NotPossibleError(
+                f"round {last.number} of project {project_id} has the status {last.status}; cancel it, or let it "
+                "end first (`a2lc rounds resume` goes on with one that is paused or failed)"
+            )
 
     def handle_events(self) -> None:
         """Act on persisted webhooks soon, on a thread."""

@@ -1,5 +1,6 @@
 """The gateway to Label Studio over its SDK."""
 
+from a2lc_backend.label_studio.answers import deliver_answers, hear_answers
 from a2lc_backend.label_studio.client import (
     LabelStudioError,
     LabelStudioUnauthorizedError,
@@ -9,8 +10,11 @@ from a2lc_backend.label_studio.client import (
 )
 from a2lc_backend.label_studio.connect import Attached, attach
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
+from a2lc_backend.label_studio.originals import Original
 from a2lc_backend.label_studio.project import LabelStudioProject
-from a2lc_backend.label_studio.publish import VIEW_TITLE
+from a2lc_backend.label_studio.publish import rest_of
+from a2lc_backend.label_studio.pulse import Pulse
+from a2lc_backend.label_studio.views import VIEW_TITLE
 
 __all__ = [
     "FOLLOWS",
@@ -20,7 +24,12 @@ __all__ = [
     "LabelStudioProject",
     "LabelStudioUnauthorizedError",
     "LabelStudioUnreachableError",
+    "Original",
+    "Pulse",
     "attach",
     "close_client",
+    "deliver_answers",
+    "hear_answers",
     "open_client",
+    "rest_of",
 ]

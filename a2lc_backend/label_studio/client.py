@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ from a2lc_backend.rounds.platform import PlatformError
 
 TIMEOUT_SECONDS = 120.0
 _LISTINGS = 4
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+"""What an HTTP header can carry."""
 
 Found = TypeVar("Found")
 
@@ -41,15 +44,26 @@ def open_client(url: str, api_key: str) -> LabelStudio:
         api_key: a personal access token, or a legacy token where the organisation allows those.
 
     Raises:
-        LabelStudioUnauthorizedError: if there is no token.
+        LabelStudioUnauthorizedError: if there is no token, or one that has expired or can be none.
     """
     if not api_key:
         raise LabelStudioUnauthorizedError(
             "no token for Label Studio; set LABEL_STUDIO_API_KEY to a personal access token "
             f"({url}/user/account, Personal Access Token)"
         )
+    if not _TOKEN.fullmatch(api_key):
+        raise LabelStudioUnauthorizedError(
+            "a token of Label Studio is one word of plain letters and signs; copy it again"
+        )
     connections = PatientClient(timeout=TIMEOUT_SECONDS, follow_redirects=True)
-    return LabelStudio(base_url=url.rstrip("/"), api_key=api_key, httpx_client=connections, max_retries=0)
+    try:
+        return LabelStudio(base_url=url.rstrip("/"), api_key=api_key, httpx_client=connections, max_retries=0)
+    except (ApiError, ValueError, TypeError, OverflowError, OSError) as error:  # from reading when the token expires
+        connections.close()
+        raise LabelStudioUnauthorizedError(
+            f"the token for Label Studio has expired, or is none; make a new one ({url}/user/account, Personal Access "
+            "Token) and set LABEL_STUDIO_API_KEY to it"
+        ) from error
 
 
 def close_client(client: LabelStudio) -> None:

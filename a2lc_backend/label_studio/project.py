@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import requests
 from label_studio_sdk.client import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 from numpy.typing import NDArray
 
+from a2lc_backend.image_limits import ImageLimits, without_secrets
 from a2lc_backend.images import ImageError, decode_image
 from a2lc_backend.label_studio.client import (
     LabelStudioError,
-    LabelStudioUnreachableError,
     every,
     explained,
     found_or_none,
     status_of,
 )
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
-from a2lc_backend.label_studio.patience import PASSING, Patience
-from a2lc_backend.label_studio.publish import VERSION, Publisher
+from a2lc_backend.label_studio.image_files import ImageFiles
+from a2lc_backend.label_studio.originals import Original, read_annotations, read_originals
+from a2lc_backend.label_studio.publish import VERSION, Publisher, is_rest, rest_of
+from a2lc_backend.label_studio.review import ReviewDesk
 from a2lc_backend.masks import Region
 from a2lc_backend.regions import (
     LabelConfig,
@@ -42,18 +40,17 @@ from a2lc_backend.regions import (
 from a2lc_backend.rounds.platform import (
     Annotation,
     AnnotationStamp,
+    Asked,
     Prediction,
     ProjectInfo,
     Published,
+    Question,
     Target,
     Task,
     TaskError,
     TaskProblem,
 )
-
-_IMAGE_SECONDS = 60
-_REFUSED_SECONDS = 10.0
-"""How long an image is asked for again that Label Studio refuses: it may be this one image's fault."""
+from a2lc_backend.store import ReviewProject
 
 _HEALTH_SECONDS = 5.0
 
@@ -81,14 +78,21 @@ class LabelStudioProject:
         client: of the SDK.
         url: address of Label Studio.
         project_id: of the project.
-        max_pixels: larger images are refused.
+        limits: of what is fetched and decoded as an image.
+        pages: address of this program as people's browsers reach it.
+        review: the project that holds its questions one by one, if there is one yet.
     """
 
-    def __init__(self, client: LabelStudio, url: str, project_id: int, max_pixels: int = 100_000_000) -> None:
+    def __init__(
+        self, client: LabelStudio, url: str, project_id: int, limits: ImageLimits | None = None, pages: str = "",
+        review: ReviewProject | None = None,
+    ) -> None:  # fmt: skip
         self._client = client
         self._url = url.rstrip("/")
         self._id = project_id
-        self._max_pixels = max_pixels
+        self._limits = limits or ImageLimits()
+        self._files = ImageFiles(self._url, self._authorization, self._limits)
+        self.desk = ReviewDesk(client, self._url, project_id, pages, review)
 
     @cached_property
     def _project(self) -> Any:
@@ -130,14 +134,33 @@ class LabelStudioProject:
 
     def extra_params(self, backend_url: str) -> dict[str, Any]:
         """What the admin wrote into the "extra params" of this backend in the project's settings."""
+        backends = self._own_backends(backend_url)
+        return next((dict(backend.extra_params) for backend in backends if backend.extra_params), {})
+
+    def save_extra_params(self, backend_url: str, params: dict[str, Any]) -> None:
+        """Replace what is in the "extra params" of this backend.
+
+        Raises:
+            LabelStudioError: if Label Studio refuses, or this program is no ML backend of the project.
+        """
+        backends = self._own_backends(backend_url)
+        if not backends:
+            raise LabelStudioError(
+                f"{backend_url} is no ML backend of project {self._id}, and its settings are kept there; connect it: "
+                f"a2lc connect --project {self._id}"
+            )
+        backend = next((item for item in backends if item.extra_params), backends[0])
+        with explained(self._url, f"saving the settings of project {self._id}"):
+            # Without the address Label Studio 1.23.2 answers 500.
+            self._client.ml.update(str(backend.id), project=self._id, url=backend.url, extra_params=params)
+
+    def _own_backends(self, backend_url: str) -> list[Any]:
+        """The rows in Label Studio that stand for this program."""
         with explained(self._url, f"reading the ML backends of project {self._id}"):
-            backends = self._client.ml.list(project=self._id)
+            backends = list(self._client.ml.list(project=self._id))
         ours = [backend for backend in backends if (backend.url or "").rstrip("/") == backend_url]
         # Label Studio may know this program by another name than it knows itself; an only backend is no other's.
-        for backend in ours or (backends if len(backends) == 1 else []):
-            if backend.extra_params:
-                return dict(backend.extra_params)
-        return {}
+        return ours or (backends if len(backends) == 1 else [])
 
     def has_task(self, task_id: int) -> bool:
         """See `Platform.has_task`."""
@@ -166,62 +189,36 @@ class LabelStudioProject:
 
     def image(self, task: Task) -> NDArray[np.uint8]:
         """The image of a task, wherever Label Studio keeps it."""
+        try:
+            return decode_image(self.image_file(task), self._limits.pixels)
+        except ImageError as error:
+            raise TaskError(f"image {without_secrets(task.image)}: {error}") from error
+
+    def image_file(self, task: Task) -> bytes:
+        """The file of an image as it is, wherever Label Studio keeps it; raises TaskError."""
         if not task.image:
             raise TaskError(f"it has no {self.config.image_key!r} in its data; import it with an image address")
-        try:
-            return decode_image(self._download(task), self._max_pixels)
-        except ImageError as error:
-            raise TaskError(f"image {task.image}: {error}") from error
+        return self._files.read(task)
 
-    def _download(self, task: Task) -> bytes:
-        """The file of an image; what passes is ridden out where Label Studio itself serves it."""
-        absent, refused = Patience(), Patience(_REFUSED_SECONDS)
-        while True:
-            try:
-                return self._fetch(task)
-            except requests.HTTPError as error:
-                status = error.response.status_code if error.response is not None else 0
-                if status in PASSING and self._is_own(error) and refused.wait():
-                    continue
-                raise TaskError(
-                    f"image {task.image} cannot be fetched: {status}; {_image_mend(task.image, status)}"
-                ) from error
-            except (requests.RequestException, OSError, ValueError) as error:
-                reason = type(error).__name__
-                if self._is_own(error):
-                    if absent.wait():
-                        continue
-                    raise LabelStudioUnreachableError(
-                        f"reading image {task.image}: no answer from Label Studio at {self._url} ({reason}); check "
-                        "that it runs and that LABEL_STUDIO_URL is its address"
-                    ) from error
-                raise TaskError(
-                    f"image {task.image} cannot be fetched ({reason}); {_image_mend(task.image, 0)}"
-                ) from error
-
-    def _is_own(self, error: Exception) -> bool:
-        """Whether a request that failed went to Label Studio, not to where an image lies outside it."""
-        request = getattr(error, "request", None)
-        return str(getattr(request, "url", "")).startswith(f"{self._url}/")
-
-    def _fetch(self, task: Task) -> bytes:
-        from label_studio_sdk._extensions.label_studio_tools.core.utils import io  # noqa: PLC0415 - slow to import
-
-        folder = tempfile.mkdtemp(prefix="a2lc-image-")
-        try:
-            with _PatientSession() as session, io.http_session(session):
-                path = io.get_local_path(
-                    task.image, cache_dir=folder, hostname=self._url, access_token=self._access_token(),
-                    task_id=task.id,
-                )  # fmt: skip
-            return Path(path).read_bytes()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _access_token(self) -> str:
+    def _authorization(self) -> str:
         # The SDK trades a personal access token for a short-lived one; asking for headers refreshes it.
-        header: str = self._client._client_wrapper.get_headers()["Authorization"]
-        return header.split(" ", 1)[1]
+        with explained(self._url, "asking for a short-lived token"):
+            return str(self._client._client_wrapper.get_headers()["Authorization"])
+
+    def originals(self) -> dict[int, Original]:
+        """What Label Studio holds of every image beside its masks, by the image's first task."""
+        with explained(self._url, f"listing the tasks of project {self._id}"):
+            return read_originals(self._client, self._id)
+
+    def raw_annotations(self, original: Original) -> list[dict[str, Any]]:
+        """The annotations of an image, skipped ones too, as its JSON export has them."""
+        with explained(self._url, f"reading the annotations of tasks {original.annotated}"):
+            return read_annotations(self._client, original)
+
+    @property
+    def label_config(self) -> str:
+        """The labeling interface as Label Studio stores it."""
+        return self._project.label_config or ""
 
     def regions(self, task: Task, size: tuple[int, int]) -> tuple[tuple[Region, ...], tuple[str, ...]]:
         """Regions of a task's newest annotation, else of its newest prediction that this program did not make."""
@@ -233,11 +230,11 @@ class LabelStudioProject:
                 if status_of(error) == 404:
                     raise TaskError("it was deleted in Label Studio") from error
                 raise
-        results: list[Any] = []
+        results: object = None
         submitted = [item for item in annotations if not item.was_cancelled and item.result]
         foreign = [item for item in predictions if not VERSION.match(item.model_version or "") and item.result]
         for item in sorted(submitted, key=lambda item: item.id)[-1:] or sorted(foreign, key=lambda item: item.id)[-1:]:
-            results = list(item.result)
+            results = item.result
         regions, _, problems = self._decode(results, size, f"task {task.id}")
         return regions, problems
 
@@ -260,6 +257,8 @@ class LabelStudioProject:
                     for item in task.annotations or []
                     if not item.get("was_cancelled")
                 ]
+            # What somebody skipped says nothing, but for a word on the mask itself.
+            stamps += [stamp for stamp in self.desk.stamps() if stamp.reply and not stamp.reply.skipped]
         return stamps
 
     def annotation(self, stamp: AnnotationStamp, size: tuple[int, int]) -> Annotation | None:
@@ -269,7 +268,7 @@ class LabelStudioProject:
         if found is None:
             return None
         where = f"task {stamp.task_id}, annotation {stamp.id}"
-        regions, unreadable, problems = self._decode(list(found.result or []), size, where)
+        regions, unreadable, problems = self._decode(found.result, size, where)
         made_at = found.updated_at or found.created_at or datetime.now(timezone.utc)
         shown_round = max((region.round for region in regions if region.round is not None), default=None)
         if shown_round is None and found.parent_prediction is not None:
@@ -288,12 +287,12 @@ class LabelStudioProject:
         return int(match[1]) if match else None
 
     def _decode(
-        self, results: Sequence[dict[str, Any]], size: tuple[int, int], where: str
+        self, results: object, size: tuple[int, int], where: str
     ) -> tuple[tuple[Region, ...], tuple[str, ...], tuple[str, ...]]:
         """Readable regions, ids of unreadable ones, and what was wrong with those."""
         regions: dict[str, Region] = {}
         unreadable, problems = [], []
-        for item in results:
+        for item in results if isinstance(results, list) else []:
             try:
                 region = decode_region(item, self.config, size)
                 regions[region.id] = region
@@ -332,6 +331,14 @@ class LabelStudioProject:
         """Make a version the project's, and keep its review queue."""
         return self._publisher.show(version, targets)
 
+    def ask(self, number: int, questions: Sequence[Question]) -> Asked:
+        """Put the queue into the second project, one task a mask."""
+        return self.desk.ask(self.project().title, self.config, number, questions)
+
+    def share(self, targets: Sequence[Target], annotators: Sequence[str]) -> None:
+        """Keep a view for each annotator, over a part of the queue."""
+        self._publisher.share(targets, annotators)
+
     def tidy(self, version: str) -> int:
         """Remove second predictions of a version."""
         return self._publisher.tidy(version)
@@ -346,7 +353,12 @@ class LabelStudioProject:
 
     def queue_link(self) -> str:
         """Deep link into labelling the review queue; empty before the first round is published."""
-        return self._publisher.queue_link()
+        return self.queue_links().get("", "")
+
+    def queue_links(self) -> dict[str, str]:
+        """Deep links into labelling by annotator: of the queue of all under "", of each one's own part."""
+        with explained(self._url, f"listing the views of project {self._id}"):
+            return self._publisher.views.links(self._url)
 
     def shown(self) -> tuple[str, int]:
         """The version that Label Studio shows, and its round.
@@ -360,7 +372,8 @@ class LabelStudioProject:
             return version, int(match[1])
         with explained(self._url, f"listing the versions of project {self._id}"):
             held = self._publisher.counts()
-        ours = sorted((name for name in held if VERSION.match(name)), key=lambda name: int(VERSION.match(name)[1]))  # type: ignore[index]
+        shows_queue = (name for name in held if VERSION.match(name) and not is_rest(name))
+        ours = sorted(shows_queue, key=lambda name: int(VERSION.match(name)[1]))  # type: ignore[index]
         mend = (
             f"choose {ours[-1]} in Settings > Annotation > Live Predictions, then try again"
             if ours
@@ -375,33 +388,23 @@ class LabelStudioProject:
         with explained(self._url, f"reading the predictions of task {task.id}"):
             found = self._client.predictions.list(task=task.id)
         by_round: dict[int, Any] = {}
+        kept_off: dict[str, Any] = {}
         for item in sorted(found, key=lambda item: int(item.id or 0)):
-            match = VERSION.match(item.model_version or "")
-            if match and item.result and (int(match[1]) < last or item.model_version == version):
+            name = item.model_version or ""
+            match = VERSION.match(name)
+            if is_rest(name):
+                kept_off[name] = item
+            elif match and item.result and (int(match[1]) < last or name == version):
                 by_round[int(match[1])] = item
         for number, item in sorted(by_round.items(), reverse=True):
-            regions, _, problems = self._decode(
-                item.result, _size_of(item.result), f"task {task.id}, version {item.model_version}"
-            )
+            where, size = f"task {task.id}, version {item.model_version}", _size_of(item.result)
+            regions, _, problems = self._decode(item.result, size, where)
+            others = kept_off.get(rest_of(item.model_version))
+            rest, _, more = self._decode(others.result, size, where) if others else ((), (), ())
+            # A prediction that was deleted and asked for again holds all of them.
+            rest = tuple(region for region in rest if region.id not in {shown.id for shown in regions})
             made_at = item.created_at or datetime.now(timezone.utc)
-            yield Published(number, made_at, regions, float(item.score or 0.0), problems)
-
-
-class _PatientSession(requests.Session):
-    """Requests that end: the SDK sets no time limit on downloads."""
-
-    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs.setdefault("timeout", _IMAGE_SECONDS)
-        return super().request(*args, **kwargs)
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Read the whole body at once, and let errors tell which address they are about."""
-        kwargs["stream"] = False
-        try:
-            return super().send(request, **kwargs)
-        except requests.RequestException as error:
-            error.request = error.request or request
-            raise
+            yield Published(number, made_at, regions, float(item.score or 0.0), problems + more, rest)
 
 
 def _size_of(results: Sequence[dict[str, Any]]) -> tuple[int, int]:
@@ -414,13 +417,3 @@ def _user_id(completed_by: object) -> int:
     if isinstance(completed_by, int):
         return completed_by
     return int(getattr(completed_by, "id", 0) or 0)
-
-
-def _image_mend(address: str, status: int) -> str:
-    if "/data/local-files/" in address and status == 404:
-        return "add a Local Files storage for its folder in the project's settings (Cloud Storage)"
-    if status in {401, 403}:
-        return "check that the file exists; if it does, LABEL_STUDIO_API_KEY must be the token of a project member"
-    if address.startswith(("s3:", "gs:", "azure-blob:")):
-        return "connect the project's cloud storage in Label Studio, with pre-signed addresses on"
-    return "check that the file exists and that this program can reach its address"

@@ -1,9 +1,11 @@
 """Writes a round into Label Studio: predictions, then the version, then the review queue.
 
-A prediction is keyed by task and version. What is there is looked at before it is written, and again after every reply
-that was lost; what was doubled all the same, by a request that arrived after it had been given up, is removed before a
-version is shown (`show`) and once more when the next round begins (`tidy`). Of doubles the oldest stays: it is the one
-that Label Studio shows.
+A prediction is keyed by task and version. Regions that a queued image's page does not show are written before it, into
+a second prediction of the image's first task, under the version's name for the rest (`rest_of`): Label Studio shows
+only predictions of the version that the project names. What is there is looked at before it is written, and again after
+every reply that was lost; what was doubled all the same, by a request that arrived after it had been given up, is
+removed before a version is shown (`show`) and once more when the next round begins (`tidy`). Of doubles the oldest
+stays: it is the one that Label Studio shows.
 
 Deleting predictions touches people (measured on 1.23.2): an annotation that was made from one keeps everything but
 `parent_prediction`, without being marked as updated; a page that is still open on one cannot be submitted any more
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,21 +26,36 @@ from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.core.request_options import RequestOptions
 
 from a2lc_backend.label_studio.client import LabelStudioError, every, explained, status_of, unless_gone
-from a2lc_backend.label_studio.follow_ups import FOLLOWS, prepare_targets, remove_bare_repeats
+from a2lc_backend.label_studio.follow_ups import prepare_targets, remove_bare_repeats
 from a2lc_backend.label_studio.patience import Patience, passes
+from a2lc_backend.label_studio.views import QueueViews, between, query_of
+from a2lc_backend.masks import Region
 from a2lc_backend.regions import LabelConfig, encode_region
 from a2lc_backend.rounds.platform import Prediction, Target, TaskProblem
 
-VIEW_TITLE = "A²LC review queue"
-
 VERSION = re.compile(r"a2lc-r(\d+)-")
 """How the versions of this program begin, with the round's number."""
+
+_REST = re.compile(r"a2lc-r\d+-rest-")
 
 _BATCH = 16
 _TRIES_AT_500 = 4
 """Label Studio answers 500 to a prediction it cannot store as well as when it is out of order."""
 
 _DELETE_SECONDS = 600.0
+
+
+def rest_of(version: str) -> str:
+    """Name under which the regions lie that a version keeps off the page.
+
+    Neither name is a part of the other: Label Studio looks for parts of names.
+    """
+    return VERSION.sub(r"a2lc-r\1-rest-", version, count=1)
+
+
+def is_rest(version: str) -> bool:
+    """Whether a version holds what another one keeps off the page."""
+    return _REST.match(version) is not None
 
 
 class Publisher:
@@ -56,6 +73,7 @@ class Publisher:
         self._url = url
         self._id = project_id
         self._config = config
+        self.views = QueueViews(client, project_id)
 
     def prepare(
         self, tasks: Sequence[int], queued: Collection[int], repeats: bool = True
@@ -76,13 +94,19 @@ class Publisher:
             return []
         problems: list[TaskProblem] = []
         with explained(self._url, f"writing {version} into project {self._id}"):
-            written = self._holding(version, [target.task_id for target in targets])
+            near = [target.task_id for target in targets]
+            written, rest_written = self._holding(version, near), self._holding(rest_of(version), near)
             unwritten = [target for target in targets if target.task_id not in written]
             done = len(targets) - len(unwritten)
             progress(done, len(targets))
             for start in range(0, len(unwritten), _BATCH):
                 batch = unwritten[start : start + _BATCH]
-                problems += self._write({target.task_id: self._row(version, target, predict) for target in batch})
+                shown, rest = self._rows(version, batch, predict)
+                # The rest first: where a version is, all of it is.
+                refused = self._write({task_id: row for task_id, row in rest.items() if task_id not in rest_written})
+                for problem in refused:
+                    del shown[problem.task_id]
+                problems += refused + self._write(shown)
                 done += len(batch)
                 progress(done, len(targets))
         return problems
@@ -97,19 +121,24 @@ class Publisher:
                 raise LabelStudioError(
                     f"Label Studio kept no prediction {version} for tasks {sorted(missing)[:10]}; run the round again"
                 )
-            self._remove_doubles(version)
+            self._tidy(version)
             if not self.counts().get(version):
                 raise LabelStudioError(
                     f"Label Studio holds no prediction {version} at all; see what the round's report says of its tasks"
                 )
             self._client.projects.update(id=self._id, model_version=version)
-            self._keep_view()
+            self.views.keep()
         return problems
+
+    def share(self, targets: Sequence[Target], annotators: Sequence[str]) -> None:
+        """See `Platform.share`."""
+        with explained(self._url, f"making views in project {self._id}"):
+            self.views.share([target.task_id for target in targets if target.serves_queue], annotators)
 
     def tidy(self, version: str) -> int:
         """See `Platform.tidy`."""
         with explained(self._url, f"looking for doubles of {version} in project {self._id}"):
-            return self._remove_doubles(version)
+            return self._tidy(version)
 
     def prune(self, keep: int) -> None:
         """See `Platform.prune`."""
@@ -129,19 +158,14 @@ class Publisher:
             if shown == version:
                 shown = instead if instead in self.counts() else ""
                 self._client.projects.update(id=self._id, model_version=shown)
-            self._delete_version(version)
+            for part in (version, rest_of(version)):
+                self._delete_version(part)
             self._show_again(shown)
             remove_bare_repeats(self._client, self._id)
 
-    def queue_link(self) -> str:
-        """Deep link into labelling the queue; empty if there is no queue yet."""
-        with explained(self._url, f"listing the views of project {self._id}"):
-            view_id = next((view.id for view in self._views()), None)
-        return "" if view_id is None else f"{self._url}/projects/{self._id}/data?tab={view_id}&labeling=1"
-
     def _write(self, rows: dict[int, dict[str, Any]]) -> list[TaskProblem]:
         """Write predictions, by task; the bulk import drops what it does not like and says only how many it took."""
-        if not self._send(rows):
+        if not rows or not self._send(rows):
             return []
         problems, broken = [], 0
         version = next(iter(rows.values()))["model_version"]
@@ -184,25 +208,34 @@ class Publisher:
             missing = {task_id: row for task_id, row in rows.items() if task_id not in held}
         return ""
 
-    def _row(self, version: str, target: Target, predict: Callable[[int], Prediction]) -> dict[str, Any]:
-        prediction = predict(target.source_id)
-        return {
-            "task": target.task_id,
-            "result": [encode_region(region, self._config) for region in prediction.regions],
-            "score": prediction.score if target.serves_queue else 0.0,
-            "model_version": version,
-        }
+    def _rows(
+        self, version: str, targets: Sequence[Target], predict: Callable[[int], Prediction]
+    ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+        """The predictions that some targets are shown with, by task, and those that hold the rest."""
+
+        def row(task_id: int, name: str, regions: Sequence[Region], score: float) -> dict[str, Any]:
+            result = [encode_region(region, self._config) for region in regions]
+            return {"task": task_id, "result": result, "score": score, "model_version": name}
+
+        shown, rest = {}, {}
+        for target in targets:
+            prediction = predict(target.source_id)
+            score = prediction.score if target.serves_queue else 0.0
+            shown[target.task_id] = row(target.task_id, version, prediction.regions, score)
+            if prediction.rest and target.task_id == target.source_id:
+                rest[target.task_id] = row(target.task_id, rest_of(version), prediction.rest, 0.0)
+        return shown, rest
 
     def _holding(self, version: str, among: Collection[int] = ()) -> set[int]:
         """Tasks that hold a prediction of a version; if some are given, those near them are enough."""
-        near = [_between(min(among), max(among))] if among else []
-        query = json.dumps(_query(_holds(version), *near))
+        near = [between(min(among), max(among))] if among else []
+        query = json.dumps(query_of(_holds(version), *near))
         return self._ids(query)
 
     def _deleted(self, task_ids: Collection[int]) -> list[TaskProblem]:
         if not task_ids:
             return []
-        query = json.dumps(_query(_between(min(task_ids), max(task_ids))))
+        query = json.dumps(query_of(between(min(task_ids), max(task_ids))))
         present = self._ids(query)
         return [
             TaskProblem(task_id, f"task {task_id} was deleted in Label Studio during the round; it is left out")
@@ -214,9 +247,12 @@ class Publisher:
         listing = partial(self._client.tasks.list, project=self._id, include="id", query=query, page_size=1000)
         return {task.id for task in every(listing)}
 
+    def _tidy(self, version: str) -> int:
+        return sum(self._remove_doubles(part) for part in (version, rest_of(version)))
+
     def _remove_doubles(self, version: str) -> int:
         """Delete second predictions of one version; two small requests where there is none."""
-        query = json.dumps(_query(_holds(version)))
+        query = json.dumps(query_of(_holds(version)))
         listed = self._get("api/tasks/", project=self._id, include="id", query=query, page_size=1)
         # Pages past the end answer 404, and an empty list is past its end.
         surplus = excess = self.counts().get(version, 0) - int(listed.get("total", 0))
@@ -262,59 +298,7 @@ class Publisher:
         if self._shown() != shown:
             self._client.projects.update(id=self._id, model_version=shown)
 
-    def _views(self) -> Iterator[Any]:
-        for view in self._client.views.list(project=self._id):
-            data = view.data if isinstance(view.data, dict) else {}
-            if data.get("title") == VIEW_TITLE:
-                yield view
-
-    def _keep_view(self) -> None:
-        """Make the Data Manager view that lists the queue in order, once, or put it right again."""
-        filters = [
-            {"filter": "filter:tasks:predictions_score", "operator": "greater", "type": "Number", "value": 0},
-            {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0},
-        ]
-        data: dict[str, Any] = {
-            "title": VIEW_TITLE,
-            "type": "list",
-            "target": "tasks",
-            "ordering": ["-tasks:predictions_score"],
-            "hiddenColumns": {"explore": _HIDDEN, "labeling": _HIDDEN},
-            **_query(*filters),
-        }
-        patience = Patience()
-        while not (views := sorted(self._views(), key=lambda view: int(view.id))):
-            try:
-                self._client.views.create(project=self._id, data=data)
-            except (ApiError, httpx.HTTPError) as error:
-                if not passes(error) or not patience.wait():
-                    raise
-        if any(views[0].data.get(key) != data[key] for key in ("ordering", "filters")):
-            self._client.views.update(id=str(views[0].id), project=self._id, data=data)
-        for double in views[1:]:
-            if double.data == views[0].data:
-                with unless_gone():
-                    self._client.views.delete(id=str(double.id))
-
-
-_HIDDEN = [
-    f"tasks:{column}"
-    for column in (
-        "inner_id", "annotations_results", "predictions_results", "annotators", "annotations_ids", "avg_lead_time",
-        "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "draft_exists", f"data.{FOLLOWS}",
-        "cancelled_annotations", "completed_at",
-    )
-]  # fmt: skip
-
-
-def _query(*filters: dict[str, Any]) -> dict[str, Any]:
-    return {"filters": {"conjunction": "and", "items": list(filters)}}
-
 
 def _holds(version: str) -> dict[str, Any]:
     name = "filter:tasks:predictions_model_versions"
     return {"filter": name, "operator": "contains", "type": "List", "value": [version]}
-
-
-def _between(first: int, last: int) -> dict[str, Any]:
-    return {"filter": "filter:tasks:id", "operator": "in", "type": "Number", "value": {"min": first, "max": last}}

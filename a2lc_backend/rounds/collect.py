@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from a2lc_backend.images import pixels_digest
 from a2lc_backend.masks import MaskSet
 from a2lc_backend.rounds.context import Context, Items, Progress
-from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, Task, TaskError
-from a2lc_backend.rounds.reading import Reading, Shown, read_annotation
+from a2lc_backend.rounds.cut import left_out, most_shown
+from a2lc_backend.rounds.platform import AnnotationStamp, PlatformError, Reply, Task, TaskError
+from a2lc_backend.rounds.reading import Shown, read_annotation
 from a2lc_backend.rounds.undo import labels_of
-from a2lc_backend.rounds.workspace import Labels
+from a2lc_backend.rounds.workspace import Catalog, Labels
 from a2lc_backend.store import Correction, Project, SeenAnnotation, TaskState
 
 Item = TypeVar("Item")
@@ -151,9 +155,10 @@ class _Reader:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._classes = context.project().classes
-        self._finished = [record.number for record in context.ledger.finished(context.project_id)]
+        self._finished = {record.number: record for record in context.ledger.finished(context.project_id)}
         self._labels: dict[int, tuple[Labels, Labels]] = {}
         self._queues: dict[int, dict[int, set[str]]] = {}
+        self._catalogs: dict[str, Catalog] = {}
         self._said: dict[int, dict[str, Correction]] = {}
         for item in context.ledger.corrections(context.project_id):
             self._said.setdefault(item.annotation_id, {})[item.region_id] = item
@@ -168,6 +173,9 @@ class _Reader:
                 # It was there before the program proposed anything: `existing` proposals read it as first labels.
                 context.ledger.save_annotation(context.project_id, seen, [])
             return  # else it is read as soon as the image has masks (again); what it said before holds meanwhile
+        if stamp.reply is not None:
+            context.ledger.save_annotation(context.project_id, seen, self._replied(stamp, stamp.reply, state))
+            return
         try:
             masks = context.workspace.masks(state.mask_key)
             annotation = context.platform.annotation(stamp, masks.size)
@@ -188,25 +196,82 @@ class _Reader:
             context.note("collect", stamp.task_id, message)
         if annotation.unreadable:
             seen = replace(seen, updated_at="")  # to be read again when what is wrong has been mended
-        corrections = [self._stored(stamp, item, reading) for item in reading.corrections]
+        corrections = [self._stored(stamp, item, reading.shapes) for item in reading.corrections]
         context.ledger.save_annotation(context.project_id, seen, corrections)
 
-    def _stored(self, stamp: AnnotationStamp, correction: Correction, reading: Reading) -> Correction:
+    def _replied(self, stamp: AnnotationStamp, reply: Reply, state: TaskState) -> list[Correction]:
+        """What an answer to a single question says."""
+        if reply.label is None:
+            return []
+        if reply.label not in self._classes:
+            self._context.note("collect", stamp.task_id, f"answer {stamp.id} names no class: {reply.label!r}")
+            return []
+        before = self._held(reply.mask.round, state, reply.mask.region_id)
+        if before is None:
+            self._context.note("collect", stamp.task_id, f"answer {stamp.id} is about a mask that is gone")
+            return []
+        label = self._classes.index(reply.label)
+        said = Correction(
+            stamp.id, stamp.task_id, reply.mask.region_id, "label", label, before, reply.annotator, reply.made_at,
+            self._context.number,
+        )  # fmt: skip
+        return [self._stored(stamp, said, {})]
+
+    def _held(self, number: int, state: TaskState, region_id: str) -> int | None:
+        """The label that a mask had when a round asked about it; None for one that was not there."""
+        shown = self._finished_by(number)
+        place = None if shown is None else self._labels[shown][0].find(state.task_id)
+        key = state.mask_key if shown is None or place is None else self._labels[shown][0].mask_keys[place]
+        if key not in self._catalogs:
+            self._catalogs[key] = self._context.workspace.catalog(key)
+        catalog = self._catalogs[key]
+        if region_id not in catalog.region_ids:
+            return None
+        index = catalog.region_ids.index(region_id)
+        if shown is None or place is None:
+            return int(catalog.first_labels[index])
+        labels = self._labels[shown][0]
+        return int(labels.labels[labels.span(place)][index])
+
+    def _stored(
+        self, stamp: AnnotationStamp, correction: Correction, shapes: Mapping[str, NDArray[np.bool_]]
+    ) -> Correction:
         """Keep the pixels, and the round of what was said before: it is not taught anew."""
         earlier = self._said.get(stamp.id, {}).get(correction.region_id)
         if earlier is not None and earlier.label == correction.label:
             correction = replace(correction, round=earlier.round)
-        shape = reading.shapes.get(correction.region_id)
+        shape = shapes.get(correction.region_id)
         if shape is None:
             return correction
         return replace(correction, shape_key=self._context.workspace.write_shape(stamp.id, correction.region_id, shape))
 
     def _shown(self, state: TaskState, masks: MaskSet, number: int | None) -> Shown:
         """What a person who opened a task saw: a round's labels, or what was proposed when there was none yet."""
+        number = self._finished_by(number)
+        if number is None:
+            # Of rounds from before a rebuild nobody knows any more what they kept off the page.
+            hidden = frozenset(masks.region_ids) if self._finished else frozenset()
+            return Shown(masks, masks.first_labels, frozenset(), hidden=hidden)
+        labels, undone = self._labels[number]
+        place = labels.find(state.task_id)
+        if place is None:
+            return Shown(masks, masks.first_labels, frozenset())
+        key = labels.mask_keys[place]
+        as_shown = masks if key == state.mask_key else self._context.workspace.masks(key)
+        asked = frozenset(self._queues[number].get(state.task_id, ()))
+        span = labels.span(place)
+        record = self._finished[number]
+        hidden = left_out(as_shown, asked, most_shown(record))
+        if hidden and "rebuilt" in record.summary and self._context.platform.single_ring:
+            hidden = frozenset(as_shown.region_ids)  # rebuilt from polygons, masks may lie a pixel nearer or farther
+        return Shown(as_shown, labels.labels[span], asked, undone.labels[span], hidden)
+
+    def _finished_by(self, number: int | None) -> int | None:
+        """The finished round that people saw when a round was the newest, its labels loaded; None for none."""
         # What a cancelled round had shown for a moment is gone; people then saw what the round before had left.
         shown = [done for done in self._finished if number is None or done <= number]
         if not shown:
-            return Shown(masks, masks.first_labels, frozenset())
+            return None
         number = shown[-1]
         if number not in self._labels:
             workspace, project_id = self._context.workspace, self._context.project_id
@@ -216,12 +281,4 @@ class _Reader:
             for query in self._context.ledger.queries(self._context.project_id, number):
                 queue.setdefault(query.task_id, set()).add(query.region_id)
             self._queues[number] = queue
-        labels, undone = self._labels[number]
-        place = labels.find(state.task_id)
-        if place is None:
-            return Shown(masks, masks.first_labels, frozenset())
-        key = labels.mask_keys[place]
-        as_shown = masks if key == state.mask_key else self._context.workspace.masks(key)
-        asked = frozenset(self._queues[number].get(state.task_id, ()))
-        span = labels.span(place)
-        return Shown(as_shown, labels.labels[span], asked, undone.labels[span])
+        return number

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,13 +16,49 @@ from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
 from a2lc_backend.rounds.trust import evidence_by_stratum
 from a2lc_backend.rounds.undo import labels_of, veto
-from a2lc_backend.rounds.workspace import SOURCES, Catalog, Labels
+from a2lc_backend.rounds.workspace import SOURCES, Catalog, Labels, Workspace
 from a2lc_backend.store import AutoCorrection, ProposalGroup, StratumDecision, TaskState, is_sound
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a round makes of its masks.
+
+    Attributes:
+        labels: of every mask.
+        changes: labels that change without a person.
+        strata: what was decided on the proposals, and why.
+        groups: the proposals by class.
+        note: why the corrector proposes nothing, in words; empty when it spoke.
+    """
+
+    labels: Labels
+    changes: tuple[AutoCorrection, ...]
+    strata: tuple[StratumDecision, ...]
+    groups: tuple[ProposalGroup, ...]
+    note: str
 
 
 def correct(context: Context, _items: Items, progress: Progress) -> None:
     """Carry what people corrected to similar masks, and fix the labels of this round."""
     pool = load_pool(context)
+    found = choose_labels(context, pool, progress)
+    progress(len(pool.states), len(pool.states))  # of a round that was cancelled during the training nothing is written
+    context.ledger.save_decisions(context.project_id, context.number, found.strata, found.groups)
+    context.workspace.write_labels(context.number, found.labels)
+    context.ledger.save_auto_corrections(context.project_id, context.number, found.changes)
+    if found.note and (pool.human != IGNORE).any():
+        context.note("correct", 0, f"nothing was corrected automatically: {found.note}")
+
+
+def choose_labels(context: Context, pool: Pool, progress: Progress) -> Choice:
+    """Train the corrector and choose every mask's label; nothing is written.
+
+    Args:
+        context: of the round.
+        pool: its masks.
+        progress: told of images.
+    """
     classes = len(context.project().classes)
     previous = _previous_labels(context)
     before = _labels_before(context, pool, previous)
@@ -36,35 +75,29 @@ def correct(context: Context, _items: Items, progress: Progress) -> None:
         proposals = make_corrector(context.settings.corrector).propose(table, classes, context.number, seed)
         result = _spread(proposals, scored, result)
     strata = stratify(result.proposed, result.margin, result.seconded)
-    progress(len(pool.states), len(pool.states))  # of a round that was cancelled during the training nothing is written
-    applied = _apply(context, pool, result, strata)
+    applied, decisions, groups = _apply(context, pool, result, strata)
     labels = np.where(applied, result.labels, result.base)
     believed = np.nan_to_num(np.where(applied, result.belief, result.base_belief))
     imported = np.concatenate([np.full(len(catalog.region_ids), catalog.imported) for catalog in pool.catalogs])
     origin = np.where(imported, SOURCES.index("imported"), SOURCES.index("foundation"))
     sources = np.where(human, SOURCES.index("human"), np.where(labels != first, SOURCES.index("corrector"), origin))
     confidence = np.where(human, 1.0, believed)
-    context.workspace.write_labels(
-        context.number,
-        Labels(
-            np.array([state.task_id for state in pool.states], np.int64),
-            tuple(state.mask_key for state in pool.states),
-            np.array([len(catalog.region_ids) for catalog in pool.catalogs], np.int64),
-            labels, sources, confidence, result.guess, result.labels, result.doubt, strata,
-        ),
+    chosen = Labels(
+        np.array([state.task_id for state in pool.states], np.int64),
+        tuple(state.mask_key for state in pool.states),
+        np.array([len(catalog.region_ids) for catalog in pool.catalogs], np.int64),
+        labels, sources, confidence, result.guess, result.labels, result.doubt, strata, result.guess_belief,
     )  # fmt: skip
     changed = (labels != before) & ~human & pool.live & (previous is not None)
-    rows = [
+    changes = tuple(
         AutoCorrection(
             context.number, state.task_id, catalog.region_ids[index], int(before[span][index]),
             int(labels[span][index]), float(confidence[span][index]),
         )
         for state, catalog, span in pool.spans()
         for index in np.flatnonzero(changed[span])
-    ]  # fmt: skip
-    context.ledger.save_auto_corrections(context.project_id, context.number, rows)
-    if result.note and human.any():
-        context.note("correct", 0, f"nothing was corrected automatically: {result.note}")
+    )  # fmt: skip
+    return Choice(chosen, changes, decisions, groups, result.note)
 
 
 def sound_labels(context: Context) -> bool:
@@ -78,8 +111,10 @@ def _previous_labels(context: Context) -> Labels | None:
     return labels_of(context.ledger, context.workspace, context.project_id, context.previous.number)
 
 
-def _apply(context: Context, pool: Pool, result: LabelProposals, strata: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Choose the proposals that are applied, (N,) bool, and write down why."""
+def _apply(
+    context: Context, pool: Pool, result: LabelProposals, strata: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], tuple[StratumDecision, ...], tuple[ProposalGroup, ...]]:
+    """Choose the proposals that are applied, (N,) bool, and say why, by stratum and by class."""
     ledger, project_id, number = context.ledger, context.project_id, context.number
     evidence = evidence_by_stratum(ledger.audits(project_id), pool.answers)
     taken = decide(evidence, context.settings.policy, context.settings.precision)
@@ -87,42 +122,45 @@ def _apply(context: Context, pool: Pool, result: LabelProposals, strata: NDArray
     pairs, group = np.unique(
         np.stack([result.base, result.labels], axis=1)[result.proposed], axis=0, return_inverse=True
     )
-    approved = ledger.approvals(project_id) if context.settings.policy == "manual" else None
-    allowed = np.array([approved is None or (int(old), int(new)) in approved for old, new in pairs], np.bool_)
-    applied = ready & ~_taken_back(context, pool, result)
-    applied[result.proposed] &= allowed[group.ravel()]
+    approvals = ledger.approvals(project_id)
+    approved = np.zeros(len(ready), np.bool_)
+    approved[result.proposed] = np.array([(int(old), int(new)) in approvals for old, new in pairs], np.bool_)[
+        group.ravel()
+    ]
+    # What a person approved is applied whatever audits say; under `manual` it is what else may be applied at all.
+    applied = ready & approved if context.settings.policy == "manual" else ready | approved
+    applied |= _said_of(pool, result, ledger.approved_masks(project_id))
+    applied &= ~_said_of(pool, result, veto(ledger, project_id))
     counts = [
         np.bincount(group.ravel(), weights=chosen[result.proposed], minlength=len(pairs)).astype(int).tolist()
         for chosen in (result.proposed, ready, applied)
     ]
-    groups = [
+    groups = tuple(
         ProposalGroup(number, int(old), int(new), *numbers) for (old, new), *numbers in zip(pairs, *counts, strict=True)
-    ]
-    decisions = [
+    )
+    decisions = tuple(
         StratumDecision(
             number, index, int((strata == index).sum()), taken[index], found.audited, found.right, found.broken
         )
         for index, found in enumerate(evidence)
-    ]
-    ledger.save_decisions(project_id, number, decisions, groups)
-    return np.asarray(applied, np.bool_)
+    )
+    return np.asarray(applied, np.bool_), decisions, groups
 
 
-def _taken_back(context: Context, pool: Pool, result: LabelProposals) -> NDArray[np.bool_]:
-    """Proposals of a label that a person took back from that very mask, (N,) bool."""
+def _said_of(pool: Pool, result: LabelProposals, said: Mapping[tuple[int, str], Collection[int]]) -> NDArray[np.bool_]:
+    """Proposals of a label that a person took back from that very mask, or approved for it, (N,) bool."""
     found = np.zeros(len(result.labels), np.bool_)
-    vetoes = veto(context.ledger, context.project_id)
-    if vetoes:
+    if said:
         for state, catalog, span in pool.spans():
             for index, name in enumerate(catalog.region_ids, start=span.start):
-                found[index] = int(result.labels[index]) in vetoes.get((state.task_id, name), ())
-    return found
+                found[index] = int(result.labels[index]) in said.get((state.task_id, name), ())
+    return found & result.proposed
 
 
 def _spread(proposals: LabelProposals, rows: NDArray[np.int64], everyone: LabelProposals) -> LabelProposals:
     """Put what the corrector made of some rows into their places among all."""
     joined = {}
-    for name in ("base", "labels", "guess", "belief", "base_belief", "seconded"):
+    for name in ("base", "labels", "guess", "belief", "base_belief", "guess_belief", "seconded"):
         joined[name] = getattr(everyone, name).copy()
         joined[name][rows] = getattr(proposals, name)
     return LabelProposals(**joined, note=proposals.note)
@@ -156,6 +194,7 @@ def _corrector_view(
     the probability 0.
     """
     count = len(pool.live) if (pool.human != IGNORE).any() else 0
+    last = context.previous.number if context.previous else -1
     # Filled image by image: parts that are joined at the end would lie in memory twice.
     indices = np.empty(count, np.int64)
     width = max((catalog.features.shape[1] for catalog in pool.catalogs), default=0)
@@ -165,7 +204,7 @@ def _corrector_view(
         progress(done, len(pool.states))
         if not count:
             continue
-        places, known = _soft_labels_before(context, previous, state, catalog)
+        places, known = soft_labels_before(context.workspace, last, previous, state, catalog)
         seen = np.flatnonzero((places >= 0) & (catalog.areas > 0))
         part = slice(filled, filled + len(seen))
         indices[part] = span.start + seen
@@ -178,10 +217,17 @@ def _corrector_view(
     return indices[:filled], features[:filled], soft[:filled]
 
 
-def _soft_labels_before(
-    context: Context, previous: Labels | None, state: TaskState, catalog: Catalog
+def soft_labels_before(
+    workspace: Workspace, number: int, previous: Labels | None, state: TaskState, catalog: Catalog
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """What the last round's θ said of an image's masks, some of which people may have redrawn since.
+
+    Args:
+        workspace: the project's artifacts.
+        number: of the last round.
+        previous: its labels; None where there is no such round.
+        state: the image.
+        catalog: its masks now.
 
     Returns:
         For each mask the row of its soft label, −1 where θ has not seen it, and those rows.
@@ -191,10 +237,10 @@ def _soft_labels_before(
     if previous is None or place is None:
         return unseen
     key = previous.mask_keys[place]
-    scores = context.workspace.scores(context.previous.number, state.task_id, key) if context.previous else None
+    scores = workspace.scores(number, state.task_id, key)
     if scores is None:
         return unseen
     if key == state.mask_key:
         return np.arange(len(catalog.region_ids)), scores.soft_labels
-    rows = {name: row for row, name in enumerate(context.workspace.catalog(key).region_ids)}
+    rows = {name: row for row, name in enumerate(workspace.catalog(key).region_ids)}
     return np.array([rows.get(name, -1) for name in catalog.region_ids], np.int64), scores.soft_labels

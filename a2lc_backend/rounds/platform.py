@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import Region
+from a2lc_backend.store import MaskKey, ReviewProject
 
 
 class TaskError(RuntimeError):
@@ -45,12 +46,34 @@ class ProjectInfo:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """What an annotation says that answers a single question about a mask.
+
+    Attributes:
+        mask: asked about.
+        annotator: the person's user id.
+        label: class name; None for one who skipped, or who said that the mask itself is wrong.
+        skipped: the person left the question to others.
+        made_at: when it was last saved.
+        answer_id: the id of the answer on the review page that it stands for, "" if it was given on the platform.
+    """
+
+    mask: MaskKey
+    annotator: int
+    label: str | None
+    skipped: bool
+    made_at: datetime
+    answer_id: str = ""
+
+
+@dataclass(frozen=True)
 class AnnotationStamp:
-    """Which annotation there is and when it was last saved, without its content."""
+    """Which annotation there is and when it was last saved, without its content; a `reply` is all of it."""
 
     id: int
     task_id: int
     updated_at: str
+    reply: Reply | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +105,49 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one image is shown with: regions in the order they are listed, and the task's priority, 0 to 1."""
+    """What one image is shown with.
+
+    Attributes:
+        regions: in the order they are listed.
+        score: the task's priority, 0 to 1.
+        rest: regions that are kept, but not put on the page.
+    """
 
     regions: tuple[Region, ...]
     score: float
+    rest: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A queued mask as one question.
+
+    Attributes:
+        mask: asked about.
+        label: class id held, `IGNORE` if none.
+        guesses: class ids of what it may be instead, best first, at most three.
+        why: it is asked about, in words; "" for what was drawn.
+    """
+
+    mask: MaskKey
+    label: int
+    guesses: tuple[int, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The questions that a platform puts before people.
+
+    Attributes:
+        review: where they stand; None if the platform has no such place.
+        tasks: of the platform, by mask: those of this round, and older ones that people answered.
+        problems: what went wrong.
+    """
+
+    review: ReviewProject | None
+    tasks: dict[MaskKey, int]
+    problems: tuple[TaskProblem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +275,28 @@ class Platform(Protocol):
         """
         ...
 
+    def share(self, targets: Sequence[Target], annotators: Sequence[str]) -> None:
+        """Give each annotator a part of the review queue that no other one has, and nobody else one.
+
+        Args:
+            targets: all that the shown version is held by.
+            annotators: e-mail addresses; none for the one queue of all.
+
+        Raises:
+            PlatformError: if the platform refuses.
+        """
+        ...
+
+    def ask(self, number: int, questions: Sequence[Question]) -> Asked:
+        """Put a round's queue before people one mask at a time, in this order, in place of other rounds' open ones.
+
+        Called again after a crash, it asks nothing twice.
+
+        Raises:
+            PlatformError: if the platform refuses.
+        """
+        ...
+
     def tidy(self, version: str) -> int:
         """Remove second predictions of a version, left by a request that arrived after it was given up; their number.
 
@@ -247,6 +331,7 @@ class Published:
         regions: as they were shown; those that could not be read are left out.
         score: the task's priority, 0 to 1.
         problems: what was wrong with the other regions, in words that name the mend.
+        rest: regions that were kept off the page.
     """
 
     round: int
@@ -254,6 +339,7 @@ class Published:
     regions: tuple[Region, ...]
     score: float
     problems: tuple[str, ...] = ()
+    rest: tuple[Region, ...] = ()
 
 
 class History(Protocol):

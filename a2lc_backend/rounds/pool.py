@@ -71,19 +71,20 @@ class Pool:
             start += len(catalog.region_ids)
 
 
-def load_pool(context: Context, labels: Labels | None = None) -> Pool:
+def load_pool(context: Context, labels: Labels | None = None, states: tuple[TaskState, ...] | None = None) -> Pool:
     """Read the catalogs of images and join what people said.
 
     Args:
         context: of the round.
         labels: of the round, once they are fixed: then their images and masks are read, whatever is proposed meanwhile;
             every image that is ready if None.
+        states: images to read instead of the ledger's.
     """
-    if labels is None:
-        states = tuple(state for state in context.ledger.tasks(context.project_id) if state.ready)
-    else:
+    if labels is not None:
         fixed = zip(labels.task_ids.tolist(), labels.mask_keys, strict=True)
         states = tuple(TaskState(task_id, "", ready=True, mask_key=key) for task_id, key in fixed)
+    elif states is None:
+        states = tuple(state for state in context.ledger.tasks(context.project_id) if state.ready)
     catalogs = tuple(context.workspace.catalog(state.mask_key) for state in states)
     said = verdicts(context.ledger.corrections(context.project_id))
     answers = settled(said)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from a2lc_backend.foundation import FoundationError, ModelUnusableError
 from a2lc_backend.images import pixels_digest
 from a2lc_backend.masks import split_pieces
@@ -141,15 +144,52 @@ def propose_task(
         workspace.write_masks(proposed_key, masks, context.describe(task, image, masks), imported, context.seen_by)
     if not workspace.has_input(state.task_id, state.image, segmenter.fingerprint):
         workspace.write_input(state.task_id, state.image, segmenter.fingerprint, segmenter.prepare(image))
-    key = _edited_key(context, state, edits)
+    key = _write_edited(context, state, edits, image)
+    return replace(state, ready=True, mask_key=key, error="", pixels=pixels_digest(image))
+
+
+def _write_edited(
+    context: Context, state: TaskState, edits: Sequence[tuple[str, Verdict]], image: NDArray[np.uint8]
+) -> str:
+    """Store an image's masks as people edited them, unless they are; returns their key."""
+    workspace = context.workspace
+    key, proposed_key = _edited_key(context, state, edits), workspace.mask_key(state.task_id, state.image)
     if not workspace.has_masks(key):
         shapes = {verdict.shape_key: workspace.shape(verdict.shape_key) for _, verdict in edits if verdict.shape_key}
         masks = edit_masks(workspace.masks(proposed_key), edits, shapes)
-        if platform.single_ring:
+        if context.platform.single_ring:
             masks = split_pieces(masks)
         imported = workspace.catalog(proposed_key).imported
-        workspace.write_masks(key, masks, context.describe(task, image, masks), imported, context.seen_by)
-    return replace(state, ready=True, mask_key=key, error="", pixels=pixels_digest(image))
+        described = context.describe(Task(state.task_id, state.image), image, masks)
+        workspace.write_masks(key, masks, described, imported, context.seen_by)
+    return key
+
+
+def edited_states(context: Context, progress: Progress) -> tuple[TaskState, ...]:
+    """The images that have masks, with those masks as people have edited them by now.
+
+    This is what the phase would make of them, but for the ledger, which is not told.
+
+    Args:
+        context: of the round.
+        progress: told of every image.
+    """
+    edits, found = _edits(context), []
+    states = [state for state in context.ledger.tasks(context.project_id) if state.ready]
+    for done, state in enumerate(states):
+        progress(done, len(states))
+        said = edits.get(state.task_id, [])
+        if state.mask_key == _edited_key(context, state, said):
+            found.append(state)
+            continue
+        try:
+            image = context.platform.image(Task(state.task_id, state.image))
+            found.append(replace(state, mask_key=_write_edited(context, state, said, image)))
+        except ModelUnusableError as error:
+            raise PlatformError(str(error)) from error
+        except (TaskError, FoundationError, ValueError, MemoryError):
+            found.append(state)  # the round says why, and leaves its masks as they are
+    return tuple(found)
 
 
 def _prompts(context: Context, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

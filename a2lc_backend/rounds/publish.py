@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a2lc_backend.masks import IGNORE, Region
 from a2lc_backend.rounds.context import Context, Items, Progress
+from a2lc_backend.rounds.cut import left_out, most_shown
 from a2lc_backend.rounds.platform import Prediction, Target, TaskProblem
+from a2lc_backend.rounds.questions import ask
 from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace
 from a2lc_backend.store import Ledger, Query
 
-_HINT = "; may be "
+_NOTE = re.compile(r"; (?:looks like|may be) (?P<guess>.+?)(?:, (?P<certainty>[01]\.\d\d))?(?:; checked because: .*)?$")
+_WHY = re.compile(r"; checked because: (?P<why>[^;]*)$")
 
 
 class RoundView:
@@ -38,6 +42,8 @@ class RoundView:
         self._queries: dict[int, list[Query]] = defaultdict(list)
         for query in ledger.queries(project_id, number):
             self._queries[query.task_id].append(query)
+        record = ledger.round(project_id, number)
+        self._most_shown = most_shown(record) if record else 0
         priorities = {task_id: sum(query.acquisition for query in mine) for task_id, mine in self._queries.items()}
         highest = max(priorities.values(), default=0.0)
         # Label Studio takes scores from 0 to 1 only; a queued task stays above 0, where the review queue begins.
@@ -54,7 +60,8 @@ class RoundView:
     def prediction(self, task_id: int) -> Prediction:
         """What an image is shown with: queued regions first, by rank, then the least certain.
 
-        A queued region carries neither score nor proposal: nothing tells those that are audited from the others.
+        Of a queued image with many regions some are kept off the page, see `left_out`. A queued region carries neither
+        score nor proposal: nothing tells those that are audited from the others.
 
         Raises:
             KeyError: for an image that has no masks in this round.
@@ -67,23 +74,23 @@ class RoundView:
         labels, sources = self.labels.labels[span], self.labels.sources[span]
         proposals = self.labels.proposals[span]
         held_back = proposals != labels
-        certainty = self._certainty(
-            task_id, self.labels.mask_keys[place], labels, self.labels.confidence[span], sources
-        )
+        certainty = certainty_of(self._workspace, self.labels, self._number, place)
         queries = {query.region_id: query for query in self._queries.get(task_id, [])}
         in_order = sorted(queries.values(), key=lambda query: query.rank)
         place_in_image = {query.region_id: number for number, query in enumerate(in_order, start=1)}
         areas = masks.areas()
+        hidden = left_out(masks, queries.keys(), self._most_shown)
 
         def order(index: int) -> tuple[float, float]:
             query = queries.get(masks.region_ids[index])
             return (query.rank if query else np.inf, certainty[index])
 
-        regions = []
+        regions: list[Region] = []
+        rest: list[Region] = []
         for index in sorted(np.flatnonzero(areas > 0), key=order):
             region_id = masks.region_ids[index]
             query = queries.get(region_id)
-            regions.append(
+            (rest if region_id in hidden else regions).append(
                 Region(
                     region_id,
                     self._name(int(labels[index])),
@@ -100,25 +107,7 @@ class RoundView:
                     ring=masks.rings.get(region_id),
                 )
             )
-        return Prediction(tuple(regions), self._scores.get(task_id, 0.0))
-
-    def _certainty(
-        self,
-        task_id: int,
-        mask_key: str,
-        labels: NDArray[np.int64],
-        confidence: NDArray[np.float64],
-        sources: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
-        """How sure the program is of each label: a person's is 1, else ψ's word, else θ's."""
-        scores = self._workspace.scores(self._number, task_id, mask_key)
-        if scores is None:
-            return confidence
-        known = labels < scores.soft_labels.shape[1]
-        columns = np.where(known, labels, 0)[:, None]
-        from_segmenter = np.where(known, np.take_along_axis(scores.soft_labels, columns, 1)[:, 0], 0.0)
-        spoken = np.isin(sources, [SOURCES.index("human"), SOURCES.index("corrector")])
-        return np.clip(np.where(spoken, confidence, from_segmenter), 0.0, 1.0)
+        return Prediction(tuple(regions), self._scores.get(task_id, 0.0), tuple(rest))
 
     def _name(self, label: int) -> str | None:
         return None if label == IGNORE else self._classes[label]
@@ -126,13 +115,48 @@ class RoundView:
     def _note(self, query: Query, label: int, place: int, count: int) -> str:
         held = self._name(label)  # not the query's: it may have been taken back since
         said = f"labelled {held}" if held else "no label yet"
-        doubt = f"{_HINT}{self._name(query.guess)}" if query.guess not in (label, IGNORE) else ""
-        return f"Please check ({place} of {count} in this image): {said}{doubt}"
+        said = f"Please check ({place} of {count} in this image): {said}"
+        if query.guess not in (label, IGNORE):
+            sure = f", {query.certainty:.2f}" if query.certainty else ""
+            said += f"; looks like {self._name(query.guess)}{sure}"
+        return f"{said}; checked because: {query.why}" if query.why else said
 
 
-def hinted_class(note: str) -> str:
-    """The class that a queued region's note suggests, "" if it suggests none."""
-    return note.rpartition(_HINT)[2] if _HINT in note else ""
+def certainty_of(workspace: Workspace, found: Labels, number: int, place: int) -> NDArray[np.float64]:
+    """How sure the program is of each label of an image: a person's is 1, else ψ's word, else θ's.
+
+    Args:
+        workspace: the project's artifacts.
+        found: labels of the round.
+        number: of the round.
+        place: of the image in `found`.
+    """
+    span = found.span(place)
+    labels, confidence = found.labels[span], found.confidence[span]
+    scores = workspace.scores(number, int(found.task_ids[place]), found.mask_keys[place])
+    if scores is None:
+        return confidence
+    known = labels < scores.soft_labels.shape[1]
+    columns = np.where(known, labels, 0)[:, None]
+    from_segmenter = np.where(known, np.take_along_axis(scores.soft_labels, columns, 1)[:, 0], 0.0)
+    spoken = np.isin(found.sources[span], [SOURCES.index("human"), SOURCES.index("corrector")])
+    return np.clip(np.where(spoken, confidence, from_segmenter), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a queued region's note says: a class that the mask may be, "" for none, how likely that is, and why."""
+
+    guess: str = ""
+    certainty: float = 0.0
+    why: str = ""
+
+
+def read_note(text: str) -> Note:
+    """Take apart what a queued region was shown with, in this version's words or an older one's."""
+    hint, why = _NOTE.search(text), _WHY.search(text)
+    guess, certainty = (hint["guess"], float(hint["certainty"] or 0)) if hint else ("", 0.0)
+    return Note(guess, certainty, why["why"] if why else "")
 
 
 def plan_publish(context: Context) -> list[tuple[int, int, bool]]:
@@ -166,6 +190,8 @@ def finish_publish(context: Context) -> None:
     items = [Target(*item) for item in ledger.shard_items(project_id, number, "publish")]
     targets = [target for target in items if target.task_id not in refused]
     _note(context, context.platform.show(context.current().version, targets))
+    context.platform.share(targets, context.settings.annotator_addresses)
+    ask(context, _view(context).labels)
     context.platform.prune(context.settings.keep_versions)
 
 

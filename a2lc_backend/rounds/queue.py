@@ -12,6 +12,8 @@ from a2lc_backend.audit import STRATA, draw, draw_by_stratum, in_strata, sample_
 from a2lc_backend.masks import IGNORE, Purpose
 from a2lc_backend.settings import ProjectSettings
 
+_TINY = 1e-6
+
 
 @dataclass(frozen=True)
 class QueueTable:
@@ -83,8 +85,26 @@ def build_queue(table: QueueTable, settings: ProjectSettings, budget: int, seed:
     return Queue(masks, acquisition, samples)
 
 
-def mask_urgency(table: QueueTable, ranking: str) -> NDArray[np.float64]:
-    """Acquisition of every mask, (N,), higher = sooner: ABC, or with the corrector's doubt once it has an opinion."""
+@dataclass(frozen=True)
+class _Parts:
+    """What the acquisition of every mask is made of.
+
+    Attributes:
+        held: (N,) int64 label that is asked about, `IGNORE` for none.
+        weights: (C,) float64 of the classes.
+        effective: (N,) int64 `held`, or the dominant argmax where there is no label.
+        unsure: (N,) float64, 1 − f(effective).
+        doubt: (N,) float64 the corrector's, θ's where it has not seen the mask; None where it is not heeded.
+    """
+
+    held: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    effective: NDArray[np.int64]
+    unsure: NDArray[np.float64]
+    doubt: NDArray[np.float64] | None
+
+
+def _parts(table: QueueTable, ranking: str) -> _Parts:
     classes = table.rows.shape[1]
     doubtful = ranking == "doubt" and bool(np.isfinite(table.doubt).any())
     held = table.proposals if doubtful else table.labels
@@ -92,14 +112,52 @@ def mask_urgency(table: QueueTable, ranking: str) -> NDArray[np.float64]:
     weights = adaptive_class_weights(np.bincount(held[counted], weights=table.areas[counted], minlength=classes))
     if ranking == "cil" or not counted.any():  # nothing has a label in round 0 of superpixels
         weights = np.ones(classes)
-    if not doubtful:
-        return mask_values(table.rows, held, weights, table.dominant)
     effective = np.where(held == IGNORE, table.dominant, held)
-    # Masks that the corrector has not seen yet are as doubtful as θ finds them.
     unsure = 1.0 - np.take_along_axis(table.soft_labels, effective[:, None], 1)[:, 0]
-    doubt = np.where(np.isfinite(table.doubt), table.doubt, unsure)
-    plain = mask_values(table.rows, held, np.ones(classes), table.dominant)
-    return np.asarray(doubtful_values(plain, table.areas, doubt) * weights[effective], np.float64)
+    # Masks that the corrector has not seen yet are as doubtful as θ finds them.
+    doubt = np.where(np.isfinite(table.doubt), table.doubt, unsure) if doubtful else None
+    return _Parts(held, weights, effective, unsure, doubt)
+
+
+def mask_urgency(table: QueueTable, ranking: str) -> NDArray[np.float64]:
+    """Acquisition of every mask, (N,), higher = sooner: ABC, or with the corrector's doubt once it has an opinion."""
+    parts = _parts(table, ranking)
+    if parts.doubt is None:
+        return mask_values(table.rows, parts.held, parts.weights, table.dominant)
+    plain = mask_values(table.rows, parts.held, np.ones(len(parts.weights)), table.dominant)
+    doubtful = doubtful_values(plain, table.areas, parts.doubt)
+    return np.asarray(doubtful * parts.weights[parts.effective], np.float64)
+
+
+def reasons(table: QueueTable, ranking: str, masks: NDArray[np.int64]) -> list[str]:
+    """Why each of some masks is asked about, in words; "" where nothing stands out.
+
+    Acquisition is a product of class weight, area and doubts. The factor that lifts a mask most above the median of
+    those that may be asked is the reason; a doubt is named only where it is a half or more. It has no more than 32
+    letters.
+
+    Args:
+        table: every mask.
+        ranking: that chose them.
+        masks: (n,) int64 indices.
+    """
+    parts = _parts(table, ranking)
+    heeded = np.zeros(len(table.areas), np.bool_) if parts.doubt is None else np.isfinite(table.doubt)
+    factors = {
+        "rare class": (parts.weights[parts.effective], np.ones(len(heeded)), 0.0),
+        "large mask": (table.areas, np.ones(len(heeded)), 0.0),
+        # The two doubts go in under one root.
+        "the segmenter doubts it": (parts.unsure, np.where(heeded, 0.5, 1.0), 0.5),
+        "the corrector is unsure": (np.where(heeded, table.doubt, 0.0), np.where(heeded, 0.5, 0.0), 0.5),
+    }
+    lifts = []
+    for values, power, least in factors.values():
+        usual = np.median(values[table.askable]) if table.askable.any() else 1.0
+        lift = power * np.log(np.maximum(values, _TINY) / max(float(usual), _TINY))
+        lifts.append(np.where(values >= least, lift, 0.0)[masks])
+    names, best = list(factors), np.argmax(lifts, axis=0)
+    found = [names[index] if lift > 0 else "" for index, lift in zip(best, np.max(lifts, axis=0), strict=True)]
+    return ["people disagree" if table.disputed[mask] else why for mask, why in zip(masks, found, strict=True)]
 
 
 def expected_share(table: QueueTable, masks: NDArray[np.int64]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context, Items, Progress
 from a2lc_backend.rounds.pool import Pool, load_pool
-from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue
+from a2lc_backend.rounds.queue import Queue, QueueTable, build_queue, reasons
 from a2lc_backend.rounds.trust import take_stock
 from a2lc_backend.rounds.workspace import SOURCES, Labels, digest
 from a2lc_backend.store import Audit, Query
@@ -29,12 +30,12 @@ def rank(context: Context, _items: Items, progress: Progress) -> None:
     )  # fmt: skip
     seed = context.settings.seed * 1_000_003 + context.number
     queue = build_queue(table, context.settings, context.current().budget, seed)
-    guesses = np.where(labels.guess != IGNORE, labels.guess, dominant)
-    queries = _queries(context, pool, labels, queue, guesses)
+    why = reasons(table, context.settings.ranking, queue.masks)
+    queries = _queries(context, pool, labels, queue, _guesses(labels, soft, dominant), why)
     progress(len(pool.states), len(pool.states))  # of a round that was cancelled meanwhile nothing is written
     context.ledger.save_queries(context.project_id, context.number, queries)
     context.ledger.save_audits(context.project_id, context.number, _audits(context, pool, labels, queue))
-    trust = take_stock(context, pool, labels, table, queue.masks)
+    trust = take_stock(context, pool, labels, table, queue.masks, seed)
     version = f"a2lc-r{context.number}-{digest(labels, queries)}"
     context.ledger.save_round(replace(context.current(), version=version, summary=trust))
 
@@ -57,19 +58,35 @@ def _scores(
     return rows, dominant, soft, scored
 
 
-def _queries(context: Context, pool: Pool, labels: Labels, queue: Queue, guesses: NDArray[np.int64]) -> list[Query]:
-    return [
-        Query(
-            context.number,
-            rank,
-            *pool.owner(int(index)),
-            label=int(labels.labels[index]),
-            # What is audited is asked without a hint: it would tempt people to agree with what they judge.
-            guess=IGNORE if int(index) in queue.samples else int(guesses[index]),
-            acquisition=float(acquisition),
+def _guesses(
+    labels: Labels, soft: NDArray[np.float64], dominant: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What each mask may be, (N,), and its probability, (N,): the corrector's word, else θ's."""
+    opinion = labels.guess != IGNORE
+    said = np.where(np.isfinite(labels.certainty), labels.certainty, 0.0)
+    seen = np.take_along_axis(soft, dominant[:, None], 1)[:, 0]
+    return np.where(opinion, labels.guess, dominant), np.where(opinion, said, seen)
+
+
+def _queries(
+    context: Context,
+    pool: Pool,
+    labels: Labels,
+    queue: Queue,
+    guesses: tuple[NDArray[np.int64], NDArray[np.float64]],
+    why: Sequence[str],
+) -> list[Query]:
+    guess, certainty = guesses
+    queries = []
+    for rank, (mask, acquisition) in enumerate(zip(queue.masks.tolist(), queue.acquisition, strict=True), start=1):
+        query = Query(
+            context.number, rank, *pool.owner(mask), label=int(labels.labels[mask]), acquisition=float(acquisition)
         )
-        for rank, (index, acquisition) in enumerate(zip(queue.masks, queue.acquisition, strict=True), start=1)
-    ]
+        # What is audited is asked without a hint: it would tempt people to agree with what they judge.
+        if mask not in queue.samples:
+            query = replace(query, guess=int(guess[mask]), certainty=float(certainty[mask]), why=why[rank - 1])
+        queries.append(query)
+    return queries
 
 
 def _audits(context: Context, pool: Pool, labels: Labels, queue: Queue) -> list[Audit]:

@@ -26,12 +26,14 @@ class Shown:
         queued: ids of the regions the person was asked about.
         undone: (K,) int64 class ids after automatic corrections were taken back, if some were: either may have been
             on the page.
+        hidden: ids of regions that were kept off the page.
     """
 
     masks: MaskSet
     labels: NDArray[np.int64]
     queued: frozenset[str]
     undone: NDArray[np.int64] | None = None
+    hidden: frozenset[str] = frozenset()
 
     def kept(self, index: int, label: int) -> bool:
         """Whether a label is one that the mask was shown with."""
@@ -64,8 +66,8 @@ def read_annotation(
     """Find what a person decided about an image.
 
     The queued regions and those that differ from what was shown count as the person's; the rest stay pseudo-labels,
-    unless whole images are reviewed. A region that is absent was deleted only where the annotation was made from a
-    prediction; a script may send just the regions it corrected.
+    unless whole images are reviewed. A region that is absent was deleted only where it was on the page and the
+    annotation was made from a prediction; a script may send just the regions it corrected.
 
     Args:
         annotation: as the platform gives it.
@@ -113,7 +115,7 @@ def read_annotation(
         present = {region.id for region in annotation.regions} | set(annotation.unreadable)
         areas = shown.masks.areas()
         for region_id, index in positions.items():
-            if region_id not in present and areas[index] > 0:
+            if region_id not in present and region_id not in shown.hidden and areas[index] > 0:
                 decide(region_id, "deleted", IGNORE, int(shown.labels[index]))
     return Reading(tuple(corrections), shapes, tuple(problems))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from a2lc_backend.features import FEATURE_NAMES
 from a2lc_backend.masks import IGNORE, MaskSet
 from a2lc_backend.rounds.context import Context, Progress
-from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, History, PlatformError, Task, TaskError
+from a2lc_backend.rounds.platform import Annotation, AnnotationStamp, History, PlatformError, Reply, Task, TaskError
 from a2lc_backend.rounds.reading import Reading, read_annotation
 from a2lc_backend.rounds.versions import Version, held_by_round, read_versions, same_masks
 from a2lc_backend.rounds.workspace import SOURCES, Labels
@@ -82,6 +82,7 @@ class _Rows:
             np.array(self.task_ids, np.int64), tuple(self.mask_keys), counts, join("labels").astype(np.int64),
             join("sources").astype(np.int64), join("confidence").astype(np.float64), np.full(total, IGNORE, np.int64),
             join("proposals").astype(np.int64), np.full(total, np.nan), np.full(total, -1, np.int64),
+            np.full(total, np.nan),
         )  # fmt: skip
 
 
@@ -135,6 +136,7 @@ def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
     for stamp in context.platform.annotation_stamps():
         stamps[stamp.task_id].append(stamp)
     rounds = [_Rows() for _ in range(number + 1)]
+    cut: list[int] = []
     changes: list[AutoCorrection] = []
     corrections = 0
     for done, task in enumerate(tasks):
@@ -150,7 +152,14 @@ def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
         for version in versions:
             rounds[version.round].queries += version.queries
         changes += _changes(task.id, versions, number)
-        corrections += sum(_collect(context, stamp, versions) for stamp in stamps[task.id])
+        if versions[0].round == number and versions[0].hidden:
+            cut.append(len(versions[0].masks) - len(versions[0].hidden))
+        corrections += sum(
+            _collect(context, stamp, versions)
+            if stamp.reply is None
+            else _collect_reply(context, stamp, stamp.reply, versions)
+            for stamp in stamps[task.id]
+        )
     progress(len(tasks), len(tasks))
     if not rounds[number].task_ids:
         workspace.end_rebuild()
@@ -163,7 +172,7 @@ def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
         by_rank = {query.rank: query for query in rows.queries}
         ledger.save_queries(project_id, earlier, list(by_rank.values()))
     ledger.save_auto_corrections(project_id, number, changes)
-    _adopt(context, len(rounds[number].queries))
+    _adopt(context, len(rounds[number].queries), min(cut, default=0))
     workspace.end_rebuild()
     labels = workspace.labels(number)
     problems = tuple(dict.fromkeys(problem.message for problem in ledger.problems(project_id, number)))
@@ -173,12 +182,24 @@ def rebuild(context: Context, history: History, progress: Progress) -> Rebuilt:
     )  # fmt: skip
 
 
-def _adopt(context: Context, queries: int) -> None:
-    """Write the round itself, last: what has no round was not rebuilt to its end."""
+def _adopt(context: Context, queries: int, most_shown: int) -> None:
+    """Write the round itself, last: what has no round was not rebuilt to its end.
+
+    Args:
+        context: of the round.
+        queries: in its queue.
+        most_shown: the fewest regions of any image that was cut, 0 if none was. `cut.left_out` finds the same regions
+            with it as with what the round was begun with: whoever showed more had more queued.
+    """
     now = time.time()
+    settings = context.settings.model_dump()
+    if most_shown:
+        settings |= {"regions_shown": most_shown, "whole_image": False}
+    else:
+        settings |= {"regions_shown": 0}
     record = replace(
         context.round, status="running", budget=queries or context.settings.budget, started=now,
-        summary={"rebuilt": 1.0, "queued": float(queries)}, settings=context.settings.model_dump(),
+        summary={"rebuilt": 1.0, "queued": float(queries)}, settings=settings,
     )  # fmt: skip
     phases = [
         Phase(name, "done", started=now + 1e-3 * place, ended=now + 1e-3 * place)
@@ -264,6 +285,38 @@ def _collect(context: Context, stamp: AnnotationStamp, versions: Sequence[Versio
     updated_at = "" if annotation.unreadable else stamp.updated_at
     context.ledger.save_annotation(context.project_id, SeenAnnotation(stamp.id, stamp.task_id, updated_at), corrections)
     return len(corrections)
+
+
+def _collect_reply(context: Context, stamp: AnnotationStamp, reply: Reply, versions: Sequence[Version]) -> int:
+    """The same for an answer to a single question."""
+    corrections = _replied(stamp, reply, versions, context.project().classes)
+    if corrections is None:
+        return 0
+    seen = SeenAnnotation(stamp.id, stamp.task_id, stamp.updated_at)
+    context.ledger.save_annotation(context.project_id, seen, corrections)
+    return len(corrections)
+
+
+def _replied(
+    stamp: AnnotationStamp, reply: Reply, versions: Sequence[Version], classes: tuple[str, ...]
+) -> list[Correction] | None:
+    """What an answer to a single question says; None if the shown round had not heard of it."""
+    last, region_id, asked_in = versions[0], reply.mask.region_id, reply.mask.round
+    if reply.label not in classes:
+        return []
+    label = classes.index(reply.label)
+    if asked_in >= last.round or (region_id in last.masks.region_ids and last.human.get(region_id) != label):
+        return None
+    shown = next((version for version in versions if version.round == asked_in), last)
+    held = dict(zip(shown.masks.region_ids, shown.labels.tolist(), strict=True))
+    if region_id not in held:
+        return []
+    return [
+        Correction(
+            stamp.id, stamp.task_id, region_id, "label", label, held[region_id], reply.annotator, reply.made_at,
+            asked_in + 1,
+        )
+    ]  # fmt: skip
 
 
 def _is_shown(correction: Correction, last: Version) -> bool:

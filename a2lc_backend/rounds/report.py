@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from a2lc_backend.audit import Estimate
 from a2lc_backend.rounds.workspace import Workspace
 from a2lc_backend.store import AuditResult, AutoCorrection, Ledger, Phase, Problem, Round, StratumDecision
+
+ProposalState = Literal["applied", "held back", "taken back"]
 
 
 class NotThereError(LookupError):
@@ -138,7 +140,9 @@ class ProposalReport:
         after: class name proposed.
         belief: the corrector's probability of it.
         stratum: index into `audit.STRATA`.
-        applied: the mask holds it now.
+        applied: the round gave it to the mask.
+        taken_back: a person took it back from the mask since.
+        approved: a person approved it for the mask.
     """
 
     task_id: int
@@ -148,12 +152,21 @@ class ProposalReport:
     belief: float
     stratum: int
     applied: bool
+    taken_back: bool = False
+    approved: bool = False
+
+    @property
+    def state(self) -> ProposalState:
+        """What became of it."""
+        if self.taken_back:
+            return "taken back"
+        return "applied" if self.applied else "held back"
 
 
 def proposal_reports(
     ledger: Ledger, workspace: Workspace, project_id: int, number: int | None = None
 ) -> Iterator[ProposalReport]:
-    """Every proposal of a round, applied or held back, image by image.
+    """Every proposal of a round, applied or held back, image by image; see `with_words` for what was said since.
 
     Raises:
         NotThereError: if there is no such round.
@@ -176,6 +189,21 @@ def proposal_reports(
                 class_name(names, after), 1.0 - float(labels.doubt[index]), int(labels.strata[index]),
                 int(labels.labels[index]) == after,
             )  # fmt: skip
+
+
+def with_words(ledger: Ledger, project_id: int, proposals: Iterable[ProposalReport]) -> Iterator[ProposalReport]:
+    """Proposals with what people said of them by now: taken back, or approved for a mask."""
+    project = ledger.project(project_id)
+    names = project.classes if project else ()
+    gone = {(item.task_id, item.region_id, class_name(names, item.after)) for item in ledger.undone(project_id)}
+    approved = {
+        (task_id, region_id, class_name(names, label))
+        for (task_id, region_id), labels in ledger.approved_masks(project_id).items()
+        for label in labels
+    }
+    for item in proposals:
+        key = (item.task_id, item.region_id, item.after)
+        yield replace(item, taken_back=key in gone, approved=key in approved)
 
 
 def class_name(names: Sequence[str], label: int) -> str:

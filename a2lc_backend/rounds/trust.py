@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,12 @@ from a2lc_backend.audit import STRATA, Estimate, Evidence, Survey, next_fixes, s
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.pool import Answers, Pool
-from a2lc_backend.rounds.queue import QueueTable, expected_share
+from a2lc_backend.rounds.queue import QueueTable, build_queue, expected_share
 from a2lc_backend.rounds.workspace import Labels
 from a2lc_backend.store import Audit, AuditResult, Round
+
+BUDGETS: Mapping[float, str] = {0.5: "_half", 1.0: "", 2.0: "_double"}
+"""Shares of the budget for which `take_stock` says what the queue would mend, and how the summary names them."""
 
 
 def evidence_of(audits: Iterable[Audit], answers: Answers) -> Evidence:
@@ -35,7 +38,7 @@ def evidence_by_stratum(audits: Iterable[Audit], answers: Answers) -> tuple[Evid
 
 
 def take_stock(
-    context: Context, pool: Pool, labels: Labels, table: QueueTable, queue: NDArray[np.int64]
+    context: Context, pool: Pool, labels: Labels, table: QueueTable, queue: NDArray[np.int64], seed: int
 ) -> dict[str, float]:
     """Count what the audits of the rounds before have found, and estimate what is left to do.
 
@@ -47,11 +50,12 @@ def take_stock(
         labels: of the round.
         table: what ranking knows of them.
         queue: (n,) int64, the masks queued.
+        seed: they were queued with.
 
     Returns:
         For the round's summary: `queued` masks; `unanswered` masks that a sample may draw, and of those `automatic`
         ones; from round 1 on `next_fixes`, and where a random sample was answered `still_wrong`, each with `_low` and
-        `_high`.
+        `_high`. `queued_half`, `next_fixes_half` and their like tell of the queues of other `BUDGETS`.
     """
     ledger, project_id, number = context.ledger, context.project_id, context.number
     open_masks = table.askable & table.unanswered & ~table.disputed
@@ -80,9 +84,38 @@ def take_stock(
     ledger.save_audit_results(project_id, number, results)
     if context.previous is None:
         return counts
-    counts |= _spelled("still_wrong", still_wrong(surveys, automatic, int(open_masks.sum())))
+    wrong = still_wrong(surveys, automatic, int(open_masks.sum()))
+    counts |= _spelled("still_wrong", wrong)
     hits, answered = _hit_rate(context, labels, answers)
-    return counts | _spelled("next_fixes", next_fixes(hits, answered, len(queue), expected_share(table, queue)))
+    budget = context.current().budget
+    for share, suffix in BUDGETS.items():
+        other = queue if share == 1 else build_queue(table, context.settings, round(share * budget), seed).masks
+        counts[f"queued{suffix}"] = len(other)
+        counts |= _spelled(f"next_fixes{suffix}", next_fixes_of(table, queue, other, (hits, answered), wrong))
+    return counts
+
+
+def next_fixes_of(
+    table: QueueTable,
+    queue: NDArray[np.int64],
+    other: NDArray[np.int64],
+    heard: tuple[int, int],
+    wrong: Estimate | None,
+) -> Estimate:
+    """What the queue of another budget should mend.
+
+    Args:
+        table: what ranking knows of the masks.
+        queue: (n,) int64, the masks queued.
+        other: (m,) int64, the masks that another budget would queue.
+        heard: answers of the last queue that changed a label, and all of them.
+        wrong: masks that are still wrong.
+    """
+    hits, answered = heard
+    expected, theirs = expected_share(table, queue), expected_share(table, other)
+    # θ says how much worse or better the masks are that another budget would ask about.
+    likely = min(hits * theirs / expected, answered) if expected else hits
+    return next_fixes(likely, answered, len(other), theirs, wrong)
 
 
 def _survey(context: Context, pool: Pool, record: Round, drawn: Sequence[Audit], answers: Answers) -> Survey:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from a2lc_backend.masks import Source
 from a2lc_backend.rounds.report import NotThereError, find_round
 from a2lc_backend.rounds.workspace import SOURCES, Labels, Workspace, digest
-from a2lc_backend.store import Ledger, Round, Undone
+from a2lc_backend.store import AutoCorrection, Ledger, Round, Undone
+
+MaskName = tuple[int, str]
+"""Task id and region id."""
 
 
 def labels_of(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> Labels:
     """The labels of a round as they hold: without the automatic corrections that people took back since."""
-    return _without(workspace, workspace.labels(number), number, ledger.undone(project_id))
+    return without(workspace, workspace.labels(number), number, ledger.undone(project_id))
 
 
-def _without(workspace: Workspace, found: Labels, number: int, undone: Sequence[Undone]) -> Labels:
-    """A round's labels without some automatic corrections."""
+def without(workspace: Workspace, found: Labels, number: int, undone: Sequence[Undone]) -> Labels:
+    """A round's labels without some automatic corrections; those of later rounds are passed over."""
     taken_back = [item for item in undone if item.round <= number]
     if not taken_back:
         return found
@@ -42,7 +45,9 @@ def _without(workspace: Workspace, found: Labels, number: int, undone: Sequence[
     return replace(found, labels=labels, sources=sources, proposals=proposals)
 
 
-def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> int:
+def undo_round(
+    ledger: Ledger, workspace: Workspace, project_id: int, number: int, masks: Collection[MaskName] | None = None
+) -> int:
     """Take back the automatic corrections that a round made and that still hold.
 
     The labels they had replaced hold again, and no later round gives a mask the label that was taken back from it. The
@@ -53,6 +58,8 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
         workspace: the project's artifacts.
         project_id: of the project.
         number: of the round, the last finished one or an older one.
+        masks: those whose last correction by that round, or an older one, is taken back; if not given, all that the
+            round itself changed.
 
     Returns:
         How many corrections were taken back; with 0 nothing was reopened.
@@ -63,13 +70,15 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
     last = _last_done(ledger, project_id, number)
     labels = labels_of(ledger, workspace, project_id, last.number)
     gone = {(item.round, item.task_id, item.region_id) for item in ledger.undone(project_id)}
-    later = {
-        (item.task_id, item.region_id)
-        for after in (record.number for record in ledger.finished(project_id) if record.number > number)
-        for item in ledger.auto_corrections(project_id, after)
-        if (after, item.task_id, item.region_id) not in gone
-    }
-    mine = [item for item in ledger.auto_corrections(project_id, number) if (item.task_id, item.region_id) not in later]
+    newest: dict[MaskName, AutoCorrection] = {}  # what a later round changed again, it does not hold any more
+    for record in ledger.finished(project_id):
+        for item in ledger.auto_corrections(project_id, record.number):
+            if (item.round, item.task_id, item.region_id) not in gone:
+                newest[item.task_id, item.region_id] = item
+    if masks is None:
+        mine = [item for item in newest.values() if item.round == number]
+    else:
+        mine = [item for item in map(newest.get, masks) if item is not None and item.round <= number]
     rows: list[Undone] = []
     corrector = SOURCES.index("corrector")
     by_task: dict[int, list[int]] = {}
@@ -90,7 +99,7 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
             origin: Source = "imported" if catalog.imported else "foundation"
             rows.append(
                 Undone(
-                    number, task_id, correction.region_id, correction.before, correction.after,
+                    correction.round, task_id, correction.region_id, correction.before, correction.after,
                     origin if first else "corrector",
                 )
             )  # fmt: skip
@@ -100,22 +109,30 @@ def undo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: in
     return len(rows)
 
 
-def redo_round(ledger: Ledger, workspace: Workspace, project_id: int, number: int) -> int:
-    """Let the automatic corrections of a round that were taken back hold again; see `undo_round`.
+def redo_round(
+    ledger: Ledger, workspace: Workspace, project_id: int, number: int, masks: Collection[MaskName] | None = None
+) -> int:
+    """Let the automatic corrections of a round, or of some masks, that were taken back hold again; see `undo_round`.
 
     Returns:
         How many labels change by that: those of later rounds have come without them.
     """
     last = _last_done(ledger, project_id, number)
     undone = ledger.undone(project_id)
-    remaining = [item for item in undone if item.round != number]
-    if len(remaining) == len(undone):
+    if masks is None:
+        mine = [item for item in undone if item.round == number]
+    else:
+        newest = {(item.task_id, item.region_id): item for item in undone if item.round <= number}  # undone is by round
+        mine = [newest[name] for name in set(masks) if name in newest]
+    if not mine:
         return 0
+    dropped = set(mine)
+    remaining = [item for item in undone if item not in dropped]
     raw = workspace.labels(last.number)
-    before = _without(workspace, raw, last.number, undone).labels
-    after = _without(workspace, raw, last.number, remaining).labels
+    before = without(workspace, raw, last.number, undone).labels
+    after = without(workspace, raw, last.number, remaining).labels
     count = int((before != after).sum())
-    ledger.redo(project_id, number, last.number if count else None, _version(ledger, workspace, last, remaining))
+    ledger.redo(project_id, mine, last.number if count else None, _version(ledger, workspace, last, remaining))
     return count
 
 
@@ -130,7 +147,7 @@ def _last_done(ledger: Ledger, project_id: int, number: int) -> Round:
 
 
 def _version(ledger: Ledger, workspace: Workspace, last: Round, undone: Sequence[Undone]) -> str:
-    labels = _without(workspace, workspace.labels(last.number), last.number, undone)
+    labels = without(workspace, workspace.labels(last.number), last.number, undone)
     return f"a2lc-r{last.number}-{digest(labels, ledger.queries(last.project_id, last.number))}"
 
 

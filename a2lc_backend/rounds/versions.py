@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from a2lc_backend.masks import IGNORE, SAME, MaskSet, Region, make_disjoint
 from a2lc_backend.rounds.context import Context
 from a2lc_backend.rounds.platform import History, Published, Task, TaskError
-from a2lc_backend.rounds.publish import hinted_class
+from a2lc_backend.rounds.publish import read_note
 from a2lc_backend.rounds.reading import Shown
 from a2lc_backend.rounds.workspace import SOURCES
 from a2lc_backend.store import Query
@@ -31,6 +31,7 @@ class Version:
         confidence: (K,) float64 scores; 0 where none was shown.
         proposals: (K,) int64 `labels` with what was proposed and held back.
         queries: those masks that were queued.
+        hidden: ids of regions that were kept off the page.
     """
 
     round: int
@@ -41,11 +42,13 @@ class Version:
     confidence: NDArray[np.float64]
     proposals: NDArray[np.int64]
     queries: tuple[Query, ...]
+    hidden: frozenset[str]
 
     @property
     def shown(self) -> Shown:
         """The same as a person saw it."""
-        return Shown(self.masks, self.labels, frozenset(query.region_id for query in self.queries))
+        asked = frozenset(query.region_id for query in self.queries)
+        return Shown(self.masks, self.labels, asked, hidden=self.hidden)
 
     @property
     def human(self) -> dict[str, int]:
@@ -66,8 +69,9 @@ def read_versions(context: Context, history: History, task: Task) -> list[Versio
                 context.note("rebuild", task.id, message)
             if published.regions:
                 found.append(_version(task.id, published, classes))
-                oldest |= {region.id: region.label for region in published.regions}
-                told |= {region.id: region.first for region in published.regions if region.first != SAME}
+                regions = published.regions + published.rest
+                oldest |= {region.id: region.label for region in regions}
+                told |= {region.id: region.first for region in regions if region.first != SAME}
     except TaskError as error:
         context.note("rebuild", task.id, f"task {task.id}: {error}")
         return []
@@ -80,7 +84,7 @@ def read_versions(context: Context, history: History, task: Task) -> list[Versio
 
 
 def _version(task_id: int, published: Published, classes: Mapping[str, int]) -> Version:
-    regions = sorted(published.regions, key=lambda region: region.id)
+    regions = sorted(published.regions + published.rest, key=lambda region: region.id)
     queued = sum(region.rank is not None for region in regions)
 
     def class_id(name: str | None) -> int:
@@ -93,11 +97,13 @@ def _version(task_id: int, published: Published, classes: Mapping[str, int]) -> 
         labels,
         {region.id: region.ring for region in regions if region.ring is not None},
     )
+    notes = {region.id: read_note(region.note) for region in regions}
     queries = tuple(
         Query(
             published.round, region.rank, task_id, region.id, class_id(region.label),
-            classes.get(hinted_class(region.note), IGNORE),
+            classes.get(notes[region.id].guess, IGNORE),
             published.score / queued,  # only the sum over an image is shown
+            notes[region.id].certainty, notes[region.id].why,
         )
         for region in regions
         if region.rank is not None
@@ -107,7 +113,7 @@ def _version(task_id: int, published: Published, classes: Mapping[str, int]) -> 
         np.array([SOURCES.index(region.source) for region in regions], np.int64),
         np.array([_confidence(region) for region in regions], np.float64),
         np.array([class_id(region.proposal or region.label) for region in regions], np.int64),
-        queries,
+        queries, frozenset(region.id for region in published.rest),
     )  # fmt: skip
 
 

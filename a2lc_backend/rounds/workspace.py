@@ -72,6 +72,7 @@ class Labels:
         proposals: (N,) int64 `labels` with what the corrector proposed but did not apply.
         doubt: (N,) float64, how unsure the corrector is of the proposal; NaN if it has no opinion.
         strata: (N,) int64 indices into `audit.STRATA`, −1 where the corrector proposes nothing.
+        certainty: (N,) float64, how sure the corrector is of `guess`; NaN if it has no opinion.
     """
 
     task_ids: NDArray[np.int64]
@@ -84,6 +85,7 @@ class Labels:
     proposals: NDArray[np.int64]
     doubt: NDArray[np.float64]
     strata: NDArray[np.int64]
+    certainty: NDArray[np.float64]
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -269,6 +271,8 @@ class Workspace:
         arrays: dict[str, Any] = self._artifacts.read_arrays(f"{self._root}/rounds/{number}/labels")
         if "strata" not in arrays:  # written before corrections were audited
             arrays["strata"] = np.full(len(arrays["labels"]), -1, np.int64)
+        if "certainty" not in arrays:  # written before queues said how sure the guess is
+            arrays["certainty"] = np.full(len(arrays["labels"]), np.nan)
         return Labels(**(arrays | {"mask_keys": tuple(arrays["mask_keys"].tolist())}))
 
     def forget_round(self, number: int) -> None:

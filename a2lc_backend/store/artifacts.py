@@ -119,4 +119,7 @@ class Artifacts:
                 self._fs.rm(path, recursive=True)
 
     def _path(self, key: str) -> str:
+        # No key is made of what people write, but of numbers and digests; this is a second lock.
+        if not all(part.strip(".") for part in key.split("/")) or "\\" in key or "\0" in key:
+            raise ArtifactError(f"{key!r} is no name of an artifact")
         return f"{self._root}/{key}"

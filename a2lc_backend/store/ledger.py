@@ -18,7 +18,9 @@ from sqlalchemy.exc import IntegrityError
 
 from a2lc_backend.store import tables
 from a2lc_backend.store.embeddings import EmbeddingTables
+from a2lc_backend.store.history import HistoryTables
 from a2lc_backend.store.jobs import JobTables
+from a2lc_backend.store.people import PeopleTables
 from a2lc_backend.store.records import (
     ENDED,
     AutoCorrection,
@@ -33,12 +35,16 @@ from a2lc_backend.store.records import (
     SeenAnnotation,
     TaskState,
 )
-from a2lc_backend.store.rows import chunks, replace_rows
+from a2lc_backend.store.review import ReviewTables
+from a2lc_backend.store.rows import chunks, query_from, replace_rows
+from a2lc_backend.store.settings import SettingTables
 from a2lc_backend.store.trust import TrustTables
 from a2lc_backend.store.whole import WholeProject
 
 
-class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
+class Ledger(
+    TrustTables, HistoryTables, JobTables, EmbeddingTables, PeopleTables, ReviewTables, SettingTables, WholeProject
+):
     """All reading and writing of the database; every method is one transaction.
 
     Args:
@@ -105,7 +111,9 @@ class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
         """Drop tasks that Label Studio no longer has, with what people said about them."""
         with self._engine.begin() as db:
             for chunk in chunks(sorted(task_ids)):
-                for table in (tables.tasks, tables.corrections, tables.seen_annotations, tables.audits):
+                for table in (
+                    tables.tasks, tables.corrections, tables.seen_annotations, tables.audits, tables.approved_masks
+                ):  # fmt: skip
                     db.execute(delete(table).where(table.c.project_id == project_id, table.c.task_id.in_(chunk)))
 
     # Rounds
@@ -313,10 +321,7 @@ class Ledger(TrustTables, JobTables, EmbeddingTables, WholeProject):
         with self._engine.connect() as db:
             where = and_(table.c.project_id == project_id, table.c.round == number)
             rows = db.execute(select(table).where(where).order_by(table.c.rank)).all()
-        return [
-            Query(row.round, row.rank, row.task_id, row.region_id, row.label, row.guess, row.acquisition)
-            for row in rows
-        ]
+        return [query_from(row) for row in rows]
 
     def add_problems(self, project_id: int, problems: Sequence[Problem]) -> None:
         """Note problems; one that is already noted, as by a phase that was cut off, is not noted twice."""

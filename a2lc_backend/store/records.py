@@ -13,6 +13,7 @@ RoundStatus = Literal["running", "paused", "cancelling", "cancelled", "done", "f
 ENDED: tuple[RoundStatus, ...] = ("done", "cancelled")
 PhaseStatus = Literal["running", "done", "failed"]
 ShardStatus = Literal["waiting", "running", "done", "failed"]
+AnswerKind = Literal["label", "skip", "wrong"]
 CorrectionKind = Literal["label", "shape", "new", "deleted"]
 
 
@@ -31,6 +32,32 @@ class Project:
     title: str
     classes: tuple[str, ...]
     news: bool = False
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an account in Label Studio: their user id, name and e-mail address there."""
+
+    id: int
+    name: str
+    email: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """Somebody who is logged in.
+
+    Attributes:
+        key: digest of the secret that the person's browser holds.
+        person: user id.
+        is_owner: of the access token that the program itself uses.
+        expires: when it ends, seconds since the epoch.
+    """
+
+    key: str
+    person: int
+    is_owner: bool
+    expires: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +138,19 @@ class AutoCorrection:
 
 @dataclass(frozen=True)
 class Query:
-    """A queued mask: rank 1 is looked at first; acquisition is higher for masks worth more."""
+    """A queued mask.
+
+    Attributes:
+        round: whose queue it is in.
+        rank: 1 is looked at first.
+        task_id: the image.
+        region_id: the mask.
+        label: class id held when it was queued.
+        guess: class id of what it may be; `IGNORE` where nobody says, and for what is drawn for an audit.
+        acquisition: higher for masks worth more.
+        certainty: probability of the guess, 0 where it is not known.
+        why: it is asked about, in words; see `rounds.queue.reasons`. Empty for what is drawn for an audit.
+    """
 
     round: int
     rank: int
@@ -120,6 +159,57 @@ class Query:
     label: int
     guess: int = IGNORE
     acquisition: float = 0.0
+    certainty: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ReviewProject:
+    """The second project in Label Studio, with one task a queued mask.
+
+    Attributes:
+        id: of that project in Label Studio.
+        secret: signs the addresses of its pictures.
+    """
+
+    id: int
+    secret: str
+
+
+@dataclass(frozen=True, order=True)
+class MaskKey:
+    """A mask that a round queued: the round, the image's task, the mask's id there."""
+
+    round: int
+    task_id: int
+    region_id: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one person said of one queued mask, one key long.
+
+    Attributes:
+        id: made where the answer was given; whoever sends it twice sends the same.
+        mask: what was asked about.
+        annotator: user id in Label Studio; 0 for nobody in particular.
+        kind: `label`, `skip`, or `wrong`: the mask itself has to be mended first.
+        label: class id; `IGNORE` if none was given.
+        given_at: seconds since the epoch.
+        seconds: from seeing the mask to answering.
+        undone: the person took it back.
+        annotation_id: the annotation in Label Studio that holds it; 0 while none is known.
+    """
+
+    id: str
+    mask: MaskKey
+    annotator: int
+    kind: AnswerKind
+    label: int
+    given_at: float
+    seconds: float = 0.0
+    undone: bool = False
+    annotation_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -201,7 +291,8 @@ class ProposalGroup:
         after: class id.
         proposed: masks.
         ready: of those, in strata that are taken.
-        applied: of those, applied; less than `ready` only where a person must approve the group and has not.
+        applied: masks that are; less than `ready` where a person must approve the group and has not, or took labels
+            back; more where a person approved what audits hold back.
     """
 
     round: int
@@ -308,6 +399,26 @@ class Worker:
     started: float
     beat: float
     doing: str = ""
+
+
+@dataclass(frozen=True)
+class SettingChange:
+    """A setting of a project that was changed.
+
+    Attributes:
+        name: of the setting.
+        before: value the project had of its own; None if it had none.
+        after: value since then; None if what holds is the installation's.
+        person: user id in Label Studio; 0 for a program or where nobody logs in, −1 where it was changed
+            in Label Studio.
+        changed_at: seconds since the epoch; of a change in Label Studio, when it was noticed.
+    """
+
+    name: str
+    before: Any
+    after: Any
+    person: int
+    changed_at: float
 
 
 @dataclass(frozen=True)

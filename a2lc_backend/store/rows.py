@@ -1,4 +1,4 @@
-"""Writing rows in place of others."""
+"""Reading and writing rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Table, delete, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
+
+from a2lc_backend.store.records import Query
 
 _CHUNK = 500
 
@@ -28,6 +30,13 @@ class RoundTables:
             db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
             if rows:
                 db.execute(insert(table), [row | {"project_id": project_id} for row in rows])
+
+
+def query_from(row: Any) -> Query:
+    """A query as the ledger holds it."""
+    return Query(
+        row.round, row.rank, row.task_id, row.region_id, row.label, row.guess, row.acquisition, row.certainty, row.why
+    )  # fmt: skip
 
 
 def replace_rows(db: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:

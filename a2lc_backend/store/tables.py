@@ -146,6 +146,8 @@ queries = Table(
     Column("label", Integer, nullable=False),
     Column("guess", Integer, nullable=False),
     Column("acquisition", Float, nullable=False),
+    Column("certainty", Float, nullable=False, default=0.0, server_default="0"),
+    Column("why", String(32), nullable=False, default="", server_default=""),
     Index("ix_queries_task", "project_id", "round", "task_id"),
 )
 
@@ -208,6 +210,15 @@ approvals = Table(
     Column("after", Integer, primary_key=True, autoincrement=False),
 )
 
+approved_masks = Table(
+    "approved_masks",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("label", Integer, primary_key=True, autoincrement=False),
+)
+
 problems = Table(
     "problems",
     metadata,
@@ -246,4 +257,85 @@ embeddings = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("used", Float, nullable=False),
     Index("ix_embeddings_used", "used"),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("email", Text, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("person", Integer, nullable=False),
+    Column("is_owner", Integer, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+review_projects = Table(
+    "review_projects",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("review_id", Integer, nullable=False),
+    Column("secret", String(64), nullable=False),
+)
+
+questions = Table(
+    "questions",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("review_task_id", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False, default=1, server_default="1"),
+    Index("ix_questions_review_task", "project_id", "review_task_id"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("project_id", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("task_id", Integer, nullable=False),
+    Column("region_id", String(255), nullable=False),
+    Column("annotator", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("label", Integer, nullable=False),
+    Column("given_at", Float, nullable=False),
+    Column("seconds", Float, nullable=False, default=0.0, server_default="0"),
+    Column("undone", Integer, nullable=False, default=0, server_default="0"),
+    Column("sent", Integer, nullable=False, default=0, server_default="0"),
+    Column("annotation_id", Integer, nullable=False, default=0, server_default="0"),
+    Index("ix_answers_mask", "project_id", "round", "task_id", "region_id"),
+    Index("ix_answers_sent", "sent", "project_id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("project_id", Integer, primary_key=True, autoincrement=False),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("region_id", String(255), primary_key=True),
+    Column("annotator", Integer, primary_key=True, autoincrement=False),
+    Column("until", Float, nullable=False),
+)
+
+setting_changes = Table(
+    "setting_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", Integer, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("person", Integer, nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("before", JSON, nullable=False),
+    Column("after", JSON, nullable=False),
+    Index("ix_setting_changes_project", "project_id", "id"),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from a2lc_backend.store import tables
@@ -92,6 +93,31 @@ class TrustTables(RoundTables):
             rows = db.execute(select(table).where(table.c.project_id == project_id)).all()
         return frozenset((row.before, row.after) for row in rows)
 
+    def approve_masks(self, project_id: int, masks: Mapping[tuple[int, str], int], approved: bool) -> None:
+        """Let rounds from the next on apply what is proposed for single masks, or no longer.
+
+        Args:
+            project_id: of the project.
+            masks: the label that is approved, by task id and region id.
+            approved: False takes the approval back.
+        """
+        table, key = tables.approved_masks, ("project_id", "task_id", "region_id", "label")
+        rows = [dict(zip(key, (project_id, *mask, label), strict=True)) for mask, label in masks.items()]
+        if not rows:
+            return
+        with self._engine.begin() as db:
+            db.execute(delete(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in key)), _bound(rows))
+            if approved:
+                db.execute(insert(table), rows)
+
+    def approved_masks(self, project_id: int) -> dict[tuple[int, str], set[int]]:
+        """The labels that a person approved for single masks, by task id and region id."""
+        table, found = tables.approved_masks, dict[tuple[int, str], set[int]]()
+        with self._engine.connect() as db:
+            for row in db.execute(select(table).where(table.c.project_id == project_id)):
+                found.setdefault((row.task_id, row.region_id), set()).add(row.label)
+        return found
+
     def undo(self, project_id: int, items: Sequence[Undone], last: int, version: str) -> None:
         """Take automatic corrections back: the labels they had replaced hold again.
 
@@ -106,11 +132,12 @@ class TrustTables(RoundTables):
             replace_rows(db, tables.undone, rows, ("project_id", "round", "task_id", "region_id"))
             _reopen(db, project_id, last, version)
 
-    def redo(self, project_id: int, number: int, last: int | None, version: str) -> None:
-        """Let the corrections of a round that were taken back hold again; no round is reopened if `last` is None."""
-        table = tables.undone
+    def redo(self, project_id: int, items: Sequence[Undone], last: int | None, version: str) -> None:
+        """Let corrections that were taken back hold again; no round is reopened if `last` is None."""
+        table, key = tables.undone, ("project_id", "round", "task_id", "region_id")
+        rows = [dict(zip(key, (project_id, item.round, item.task_id, item.region_id), strict=True)) for item in items]
         with self._engine.begin() as db:
-            db.execute(delete(table).where(table.c.project_id == project_id, table.c.round == number))
+            db.execute(delete(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in key)), _bound(rows))
             if last is not None:
                 _reopen(db, project_id, last, version)
 
@@ -121,6 +148,11 @@ class TrustTables(RoundTables):
         with self._engine.connect() as db:
             rows = db.execute(select(table).where(table.c.project_id == project_id).order_by(*order)).all()
         return [Undone(row.round, row.task_id, row.region_id, row.before, row.after, row.source) for row in rows]
+
+
+def _bound(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as parameters of a condition: a column's own name is taken there."""
+    return [{f"of_{name}": value for name, value in row.items()} for row in rows]
 
 
 def _reopen(db: Connection, project_id: int, number: int, version: str) -> None:

@@ -11,15 +11,21 @@ from a2lc_backend.store import tables
 from a2lc_backend.store.records import Phase, Round
 from a2lc_backend.store.rows import RoundTables
 
+_NOT_THE_MACHINES = (
+    tables.locks, tables.workers, tables.embeddings, tables.people, tables.sessions, tables.review_projects,
+    tables.questions, tables.answers, tables.leases, tables.setting_changes,
+)  # fmt: skip
+"""What is nobody's project, or what people did and nothing else holds: it outlasts the project's masks and rounds."""
+
 
 class WholeProject(RoundTables):
     """All that the ledger holds of a project; `Ledger` is the whole."""
 
     def forget_project(self, project_id: int) -> None:
-        """Drop everything of a project; a lock on it stays."""
+        """Drop what the machine did in a project; a lock on it stays, and what people said on the review page."""
         with self._engine.begin() as db:
             for table in tables.metadata.sorted_tables:
-                if table not in (tables.locks, tables.workers, tables.embeddings):
+                if table not in _NOT_THE_MACHINES:
                     owner = table.c.id if table is tables.projects else table.c.project_id
                     db.execute(delete(table).where(owner == project_id))
 

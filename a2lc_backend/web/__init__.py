@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, Query, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from a2lc_backend.rounds.platform import PlatformError, TaskError
-from a2lc_backend.rounds.report import NotThereError
 from a2lc_backend.service import Service
-from a2lc_backend.store import ArtifactError, Project
-
-STATIC = Path(__file__).parent / "static"
+from a2lc_backend.store import Project
+from a2lc_backend.web.errors import explained
+from a2lc_backend.web.files import STATIC, page
+from a2lc_backend.web.parameters import Number, RegionId
 
 _KEPT = {"Cache-Control": "private, max-age=86400, immutable"}
 """A round's masks never change once it is done."""
@@ -28,8 +24,8 @@ def add_control_room(app: FastAPI, service: Service) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+    def control_room() -> FileResponse:
+        return page("index.html")
 
     @app.get("/api/projects", tags=["Projects"])
     def projects() -> list[dict[str, Any]]:
@@ -37,11 +33,12 @@ def add_control_room(app: FastAPI, service: Service) -> None:
         return [_overview(service, project) for project in service.ledger.projects()]
 
     @app.get("/api/projects/{project_id}/links", tags=["Projects"])
-    def links(project_id: int) -> dict[str, str]:
-        """Addresses in Label Studio: of the project, and of its review queue ("" before the first round)."""
-        with _explained():
-            queue = service.platform(project_id).queue_link()
-        return {"project": f"{_label_studio(service)}/projects/{project_id}/data", "queue": queue}
+    def links(project_id: Number) -> dict[str, Any]:
+        """Addresses in Label Studio: of the project, its review queue ("" before the first round), each annotator's."""
+        with explained():
+            queues = service.present(project_id).queue_links()
+        queue = queues.pop("", "")
+        return {"project": f"{_label_studio(service)}/projects/{project_id}/data", "queue": queue, "queues": queues}
 
     @app.get(
         "/api/projects/{project_id}/rounds/{number}/masks/{task_id}/{region_id}.jpg",
@@ -49,10 +46,18 @@ def add_control_room(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}},
     )
-    def picture(project_id: int, number: int, task_id: int, region_id: str) -> Response:
+    def picture(
+        project_id: Number,
+        number: Number,
+        task_id: Number,
+        region_id: RegionId,
+        side: Annotated[int, Query(ge=64, le=1600, description="longer side in pixels, at most")] = 320,
+        whole: Annotated[bool, Query(description="the whole image, with the mask marked")] = False,
+    ) -> Response:
         """A mask in its surroundings, with its outline."""
-        with _explained():
-            return Response(service.mask_picture(project_id, number, task_id, region_id), 200, _KEPT, "image/jpeg")
+        with explained():
+            drawn = service.gallery.picture(project_id, number, task_id, region_id, side, whole)
+            return Response(drawn, 200, _KEPT, "image/jpeg")
 
 
 def _overview(service: Service, project: Project) -> dict[str, Any]:
@@ -67,13 +72,3 @@ def _overview(service: Service, project: Project) -> dict[str, Any]:
 
 def _label_studio(service: Service) -> str:
     return service.settings.label_studio_url.rstrip("/")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except NotThereError as error:
-        raise HTTPException(404, str(error)) from error
-    except (PlatformError, TaskError, ArtifactError) as error:
-        raise HTTPException(502, str(error)) from error

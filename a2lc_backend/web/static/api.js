@@ -3,26 +3,45 @@
 /** The backend does not answer at all. */
 export class Unreachable extends Error {}
 
-/** What the API says of a path below /api/. Throws Error with its words where it refuses. */
+/** The backend refuses; `status` is HTTP's. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** What the API says of a path below /api/. Throws Refused with its words where it refuses. */
 export function ask(path) {
   return call("GET", path);
 }
 
-/** Have the API do something. */
-export function tell(method, path, body) {
-  return call(method, path, body ?? undefined);
+/** Have the API do something; `options` are those of fetch. */
+export function tell(method, path, body, options = {}) {
+  return call(method, path, body ?? undefined, options);
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, options = {}) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  const sent = body === undefined ? undefined : JSON.stringify(body);
   let reply;
   try {
-    reply = await fetch(`api/${path}`, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    reply = await fetch(`api/${path}`, { method, headers, body: sent, ...options });
   } catch (error) {
     throw new Unreachable(error.message);
   }
   if (reply.ok) return reply.json();
+  if (reply.status === 401 && path !== "login") {
+    // The session is over; one comes back to where one was.
+    const here = location.pathname.slice(new URL(".", document.baseURI).pathname.length);
+    location.assign(`login?next=${encodeURIComponent(here + location.hash)}`);
+  }
+  throw await refusal(reply);
+}
+
+/** The words of a reply that refuses, as an error. */
+export async function refusal(reply) {
   const said = await reply.json().catch(() => ({}));
   const detail = Array.isArray(said.detail) ? said.detail.map((item) => item.msg).join("; ") : said.detail;
-  throw new Error(detail || `${reply.status} ${reply.statusText}`);
+  return Object.assign(new Refused(detail || `${reply.status} ${reply.statusText}`, reply.status), { detail: said.detail });
 }

@@ -1,8 +1,15 @@
 // The control room. Everything it shows comes from the API; everything it does is a call of the API.
 
+import { showAccount } from "./account.js";
 import { ask, tell, Unreachable } from "./api.js";
+import { button, sure } from "./controls.js";
 import { curve } from "./curve.js";
-import { element, percent, fill } from "./elements.js";
+import { openDryRun } from "./dryrun.js";
+import { element, fill, percent, picture, row, table } from "./elements.js";
+import { figures } from "./figures.js";
+import { groupControls, maskControl } from "./groups.js";
+import { openLineage } from "./lineage.js";
+import { openSettings } from "./settings.js";
 
 const BUSY_MS = 1000;
 const IDLE_MS = 5000;
@@ -13,8 +20,9 @@ const trouble = document.getElementById("trouble");
 const chooser = document.getElementById("project");
 
 let timer = 0;
-const shown = { project: null, drawn: "", group: null, links: "none yet" };
+const shown = { project: null, drawn: "", group: null, band: null, offset: 0, links: "none yet" };
 
+showAccount(document.getElementById("account"));
 addEventListener("hashchange", () => follow());
 chooser.addEventListener("change", () => {
   location.hash = `#/${chooser.value}`;
@@ -46,24 +54,30 @@ async function look() {
   const wanted = Number(location.hash.slice(2)) || projects[0]?.id;
   const project = projects.find((one) => one.id === wanted);
   choose(projects, wanted);
+  const settings = document.getElementById("settings-open");
+  settings.hidden = !project;
+  settings.onclick = () => openSettings(project);
   if (!project) {
     nothing(projects, wanted);
     return false;
   }
   if (shown.project !== project.id) {
-    Object.assign(shown, { project: project.id, drawn: "", group: null, links: "none yet" });
+    Object.assign(shown, { project: project.id, drawn: "", group: null, band: null, offset: 0, links: "none yet" });
   }
   const rounds = await ask(`projects/${project.id}/rounds`);
   const last = rounds.findLast((one) => !["done", "cancelled"].includes(one.status)) ?? rounds.at(-1);
-  const done = rounds.findLast((one) => one.status === "done");
-  if (done?.version !== shown.links) {
+  // One that is only published again still holds.
+  const done = rounds.findLast((one) => one.status === "done" || ("tasks" in one.summary && one.status !== "cancelled"));
+  const studio = await ask("label-studio");
+  absent(studio.trouble);
+  if (!studio.trouble && done?.version !== shown.links) {
     shown.links = done?.version;
     links(project);
   }
   const report = last && (await ask(`projects/${project.id}/rounds/${last.number}`));
   const proof = done && (done.number === last.number ? report : await ask(`projects/${project.id}/rounds/${done.number}`));
   const groups = done ? await ask(`projects/${project.id}/proposals?round=${done.number}`) : [];
-  const state = JSON.stringify([project, rounds, report, groups]);
+  const state = JSON.stringify([project, rounds, report, groups, studio]);
   if (state !== shown.drawn) {
     shown.drawn = state;
     draw({ project, rounds, last, done, report, proof, groups });
@@ -101,39 +115,48 @@ function nothing(projects, wanted) {
   );
 }
 
+/** Say that Label Studio is away, and that the rest goes on. */
+function absent(trouble) {
+  const place = document.getElementById("studio");
+  const text = trouble && `${trouble}. Pictures and rounds wait for it; what this program knows itself is shown.`;
+  if (place.textContent !== text) place.textContent = text;
+  place.hidden = !text;
+}
+
 /** Links into Label Studio, and what is wrong with it if it does not give them. */
 async function links(project) {
   const nav = document.getElementById("links");
+  const review = element("a", { href: `review/${project.id}` }, "Review page");
   const open = element("a", { href: project.label_studio }, "Open in Label Studio");
-  fill(nav, open);
+  fill(nav, review, open);
   try {
     const { queue } = await ask(`projects/${project.id}/links`);
-    if (queue && shown.project === project.id) fill(nav, element("a", { href: queue }, "Review queue"), open);
+    if (queue && shown.project === project.id) fill(nav, review, element("a", { href: queue }, "Review queue"), open);
   } catch (error) {
     if (shown.project === project.id) {
-      fill(nav, open, element("span", { class: "bad" }, `Label Studio: ${error.message}`));
+      fill(nav, review, open, element("span", { class: "bad" }, `Label Studio: ${error.message}`));
     }
   }
 }
 
 function draw(state) {
-  const budget = document.getElementById("budget")?.value ?? "";
   const held = document.activeElement?.id;
-  fill(room, now(state, budget), quality(state), corrections(state), history(state), problems(state));
+  fill(room, now(state), quality(state), corrections(state), figures(state), history(state), problems(state));
   if (held) document.getElementById(held)?.focus();
-  if (shown.group) masks(state, shown.group, 0);
+  const group = state.groups.find((one) => one.before === shown.group?.before && one.after === shown.group?.after);
+  if (group) masks(state, group, shown.offset, shown.band);
 }
 
 // Where the round is
 
-function now({ project, last, report }, budget) {
+function now({ project, last, report }) {
   const card = element("section", { "aria-labelledby": "now" });
   const status = last ? `Round ${last.number}: ${last.status}` : "No round yet";
   card.append(element("h2", { id: "now" }, status));
   if (last?.error) card.append(element("p", { class: "bad" }, last.error));
   if (report && last.status !== "done") card.append(phases(report.phases));
   if (last?.status === "done") card.append(summary(last.summary));
-  card.append(actions(project, last, budget));
+  card.append(actions(project, last));
   return card;
 }
 
@@ -169,7 +192,7 @@ function summary(figures) {
   );
 }
 
-function actions(project, last, budget) {
+function actions(project, last) {
   const at = `projects/${project.id}/rounds`;
   const status = last?.status;
   const line = element("div", { class: "actions" });
@@ -178,13 +201,10 @@ function actions(project, last, budget) {
   } else {
     const again = ["paused", "failed"].includes(status);
     const number = last ? last.number + (again ? 0 : 1) : 0;
-    const field = element("input", { id: "budget", type: "number", min: 1, placeholder: "as set", value: budget });
-    const begin = () => act("POST", at, field.value ? { budget: Number(field.value) } : {});
-    line.append(
-      button("next", again ? `Go on with round ${number}` : `Begin round ${number}`, begin, false, "primary"),
-      element("label", { for: "budget" }, "masks to queue"),
-      field,
-    );
+    const begin = (budget) => act("POST", at, budget ? { budget } : {});
+    const dry = number > 0 && !again;
+    const text = again ? `Go on with round ${number}` : dry ? "Next round" : `Begin round ${number}`;
+    line.append(button("next", text, () => (dry ? openDryRun(project, number, begin) : begin()), false, "primary"));
   }
   if (["running", "paused", "failed"].includes(status)) {
     const why = "Its labels and its queue are dropped; those of the round before stay, and so does what people answered.";
@@ -237,19 +257,11 @@ function corrections({ project, done, groups }) {
     card.append(element("p", { class: "quiet" }, text));
     return card;
   }
-  const manual = done.settings.policy === "manual";
   const rows = groups.map((group) => {
     const key = `${group.before} → ${group.after}`;
     const look = button(`group-${key}`, key, () => masks({ project, done }, group, 0));
     look.setAttribute("aria-controls", "masks");
-    const approve = button(`approve-${key}`, group.approved ? "Approved: withdraw" : "Approve", () =>
-      act("PUT", `projects/${project.id}/proposals/approval`, {
-        before: group.before,
-        after: group.after,
-        approved: !group.approved,
-      }),
-    );
-    return row(look, group.proposed, group.applied, group.proposed - group.applied, manual ? approve : "");
+    return row(look, group.proposed, group.applied, group.proposed - group.applied, group.approved ? "approved" : "");
   });
   const hint = element("p", { class: "quiet" }, "Choose a pair of classes to see its masks.");
   const pictures = element("div", { id: "masks", "aria-live": "polite" }, hint);
@@ -260,44 +272,59 @@ function corrections({ project, done, groups }) {
 }
 
 /** Pictures of a group's masks, a page at a time. */
-async function masks({ project, done }, group, offset) {
-  shown.group = group;
+async function masks({ project, done }, group, offset, band = null) {
+  Object.assign(shown, { group, offset, band });
+  const held = document.activeElement?.id;
   const query = new URLSearchParams({
     round: done.number,
     before: group.before,
     after: group.after,
-    limit: PAGE + 1,
+    least: band?.least ?? 0,
+    most: band?.most ?? 1,
+    limit: PAGE,
     offset,
   });
-  let found;
+  const choose = (chosen) => masks({ project, done }, group, 0, chosen);
+  const again = () => {
+    shown.drawn = "";
+    return follow();
+  };
+  let found, words;
   try {
     found = await ask(`projects/${project.id}/proposals/masks?${query}`);
+    words = await groupControls({ project, done }, group, band, choose, again);
   } catch (error) {
     refill("masks", element("p", { class: "bad" }, error.message));
     return;
   }
-  const items = found.slice(0, PAGE).map((item) => {
+  const items = found.map((item) => {
     const where = `${encodeURIComponent(item.region_id)}.jpg`;
-    const picture = element("img", {
-      src: `api/projects/${project.id}/rounds/${done.number}/masks/${item.task_id}/${where}`,
-      loading: "lazy",
-      width: 160,
-      height: 160,
-      alt: `Mask ${item.region_id} of task ${item.task_id}`,
-    });
-    picture.addEventListener("error", () => picture.replaceWith(element("p", { class: "bad" }, "The image cannot be had now.")));
+    const address = `api/projects/${project.id}/rounds/${done.number}/masks/${item.task_id}/${where}`;
+    const text = `Mask ${item.region_id} of task ${item.task_id}`;
+    const open = button(`mask-${item.task_id}-${item.region_id}`, "", () => openLineage(project.id, done.number, item), false, "picture");
+    open.append(picture(address, text));
+    open.setAttribute("aria-label", `${text}: what happened to it`);
     return element(
       "li",
       {},
-      element("a", { href: `${project.label_studio}?task=${item.task_id}` }, picture),
-      element("small", {}, `${item.applied ? "applied" : "held back"}, believed ${percent(item.belief)}`),
+      open,
+      element("small", {}, `${item.state}, believed ${percent(item.belief)}`),
+      maskControl({ project, done }, item, again),
     );
   });
   const pages = element("div", { class: "actions" });
-  if (offset) pages.append(button("earlier", "Earlier", () => masks({ project, done }, group, offset - PAGE)));
-  if (found.length > PAGE) pages.append(button("later", "More", () => masks({ project, done }, group, offset + PAGE)));
-  const from = `${offset + 1} to ${offset + items.length} of ${group.proposed}`;
-  refill("masks", element("h3", {}, `${group.before} → ${group.after}: ${from}`), element("ul", { class: "masks" }, ...items), pages);
+  const turn = (id, text, to) => pages.append(button(id, text, () => masks({ project, done }, group, to, band), to === offset));
+  if (words.count > PAGE) {
+    const end = Math.floor((words.count - 1) / PAGE) * PAGE;
+    turn("first", "First", 0);
+    turn("earlier", "Earlier", Math.max(offset - PAGE, 0));
+    turn("later", "More", Math.min(offset + PAGE, end));
+    turn("last", "Last", end);
+  }
+  const from = `${offset + 1} to ${offset + items.length} of ${words.count}`;
+  const heading = element("h3", {}, `${group.before} → ${group.after}: ${from}`);
+  refill("masks", heading, ...words.parts, element("ul", { class: "masks" }, ...items), pages);
+  if (held) document.getElementById(held)?.focus();
 }
 
 // All rounds
@@ -322,19 +349,18 @@ function history({ project, rounds, last }) {
 function takeBack(project, one, ended) {
   const at = `projects/${project.id}/rounds/${one.number}`;
   if (one.status !== "done") return "";
-  if (one.summary.undone) {
-    return button(`redo-${one.number}`, "Let them hold again", () => act("POST", `${at}/redo`), !ended);
-  }
-  if (!one.summary.changed_by_corrector) return "";
-  const text = "The labels the corrector had replaced hold again, and are published. Answers of people stay.";
-  return button(
-    `undo-${one.number}`,
-    "Undo",
-    async () => {
-      const title = `Take back the ${one.summary.changed_by_corrector} automatic corrections of round ${one.number}?`;
-      if (await sure(title, text, "Take them back")) await act("POST", `${at}/undo`);
-    },
-    !ended,
+  const { undone, changed_by_corrector } = one.summary;
+  const undo = async () => {
+    const title = `Take back the ${changed_by_corrector} automatic corrections of round ${one.number}?`;
+    const text = "The labels the corrector had replaced hold again, and are published. Answers of people stay.";
+    if (await sure(title, text, "Take them back")) await act("POST", `${at}/undo`);
+  };
+  // Both, where some were rejected and the others hold.
+  return element(
+    "span",
+    {},
+    changed_by_corrector ? button(`undo-${one.number}`, "Undo", undo, !ended) : "",
+    undone ? button(`redo-${one.number}`, "Let them hold again", () => act("POST", `${at}/redo`), !ended) : "",
   );
 }
 
@@ -373,40 +399,4 @@ async function act(method, path, body) {
   }
   shown.drawn = "";
   return follow();
-}
-
-/** Ask before something that cannot be taken back easily. */
-function sure(title, text, yes) {
-  const dialog = document.getElementById("question");
-  document.getElementById("question-title").textContent = title;
-  document.getElementById("question-text").textContent = text;
-  dialog.querySelector("button.primary").textContent = yes;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
-}
-
-function button(id, text, work, disabled = false, kind = "") {
-  const made = element("button", { id, type: "button", class: kind }, text);
-  made.disabled = disabled;
-  made.addEventListener("click", async () => {
-    made.disabled = true;
-    try {
-      await work();
-    } finally {
-      made.disabled = disabled;
-    }
-  });
-  return made;
-}
-
-function table(headings, rows) {
-  const head = element("tr", {}, ...headings.map((text) => (text ? element("th", { scope: "col" }, text) : element("td"))));
-  return element("div", { class: "scrolls", tabindex: 0 }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows)));
-}
-
-function row(...cells) {
-  return element("tr", {}, ...cells.map((cell) => element("td", {}, cell)));
 }

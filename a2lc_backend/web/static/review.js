@@ -1,0 +1,429 @@
+// The review page: one key answers one mask, and the next one is there. The backend asks and keeps; see outbox.js for
+// how answers get there, prefetch.js for the masks ahead, grid.js for many at once.
+
+import { showAccount } from "./account.js";
+import { ask, tell, Unreachable } from "./api.js";
+import { element, fill } from "./elements.js";
+import { Grid } from "./grid.js";
+import { Guard, keyOf } from "./keys.js";
+import { newId, Outbox } from "./outbox.js";
+import { nameOf, Queue } from "./prefetch.js";
+import { link, nothingAlike, nothingLeft, rest } from "./rest.js";
+import { Single } from "./single.js";
+
+const RENEW_MS = 60_000;
+const AGAIN_MS = 10_000;
+const FIRST_RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 10_000;
+const PACE_MS = 3 * 60_000;
+const FEW = 5;
+const UNDO_MOST = 50;
+
+const project = Number(location.pathname.split("/").at(-1));
+const at = (id) => document.getElementById(id);
+
+const guard = new Guard();
+const answered = new Set(); // names of masks that have an answer from this browser
+const history = []; // what can be taken back, newest last
+let times = []; // of the last answers
+let since = 0; // answers that `status.mine` does not count yet
+let view = "single";
+let comesBack = false; // to the grid, when the odd ones of a screen are answered
+let status = null;
+let person = null;
+let shown = null;
+let trouble = "";
+let retry = 0;
+let timer = 0;
+let outbox, queue, single, grid;
+
+begin();
+
+/** Start when the backend says who is here and what is asked; it may take a while to come up. */
+async function begin() {
+  try {
+    person = await ask("me");
+    status = await ask(`projects/${project}/review`);
+  } catch (error) {
+    if (error.status === 404) {
+      return rest("There is no such project", error.message, [link("./review/", "All projects to review")]);
+    }
+    rest("The review cannot begin yet", goesOn(words(error)));
+    setTimeout(begin, pause());
+    return;
+  }
+  retry = 0;
+  outbox = new Outbox(project, person.id, {
+    changed: () => tellState(),
+    refused: (whys) => refuse(whys),
+    over: (mask) => roundIsOver(nameOf(mask)),
+    elsewhere: (mask, isAnswered) => (isAnswered ? answeredElsewhere(nameOf(mask)) : answered.delete(nameOf(mask))),
+  });
+  outbox.answers.forEach((mask) => answered.add(nameOf(mask)));
+  const known = { answered: (name) => answered.has(name), changed: () => draw() };
+  queue = new Queue(project, { ...known, elsewhere: () => grid.masks.map(nameOf) });
+  single = new Single(status.classes, (label, event) => pressed(event) && answer("label", label, event));
+  grid = new Grid(project, status.classes, { ...known, toggled: (place, event) => pressed(event) && grid.toggle(place) });
+  listen();
+  showAccount(at("account"), async () => {
+    await outbox.send();
+    giveBack(); // now, as somebody who is still logged in
+  });
+  outbox.send();
+  await follow();
+}
+
+/** Renew what is held and see how far all is, now, and again and again. */
+async function follow() {
+  clearTimeout(timer);
+  let wait = RENEW_MS;
+  try {
+    if (!document.hidden) {
+      status = await ask(`projects/${project}/review`);
+      since = outbox.answers.filter(countsAsMine).length;
+      await renew();
+      if (view === "grid" && !grid.screen) await grid.open();
+      if (view === "grid" ? !grid.screen : !queue.length) wait = AGAIN_MS;
+    }
+    trouble = "";
+    retry = 0;
+  } catch (error) {
+    trouble = words(error);
+    wait = pause();
+  }
+  draw();
+  clearTimeout(timer); // of another call meanwhile
+  timer = setTimeout(follow, wait);
+}
+
+function renew() {
+  return queue.renew(grid.masks.length + outbox.count);
+}
+
+/** More masks are wanted; when that fails, `follow` says so and tries again. */
+function refill() {
+  if (queue.isShort) renew().catch(() => follow());
+}
+
+function pause() {
+  retry = Math.min(Math.max(2 * retry, FIRST_RETRY_MS), LONGEST_RETRY_MS);
+  return retry;
+}
+
+function words(error) {
+  return error instanceof Unreachable ? "The backend does not answer. Start it with “a2lc serve”." : error.message;
+}
+
+/** Words of a fault, as a sentence, and that one need not do anything on this page. */
+function goesOn(text) {
+  const sentence = `${text[0].toUpperCase()}${text.slice(1)}`;
+  return `${sentence}${/[.!?…]$/.test(text) ? "" : "."} This page goes on by itself.`;
+}
+
+// Answers
+
+/** Note an answer about a mask; it is sent when the next one is painted. */
+function note(sight, kind, label, seconds) {
+  const { round, task, region } = sight.question;
+  const said = { id: newId(), round, task, region, kind, label, seconds: Math.min(Number(seconds.toFixed(2)), 3600) };
+  answered.add(sight.name);
+  outbox.add(said);
+  times.push(performance.now());
+  if (countsAsMine(said)) since += 1;
+  return said;
+}
+
+/** Keep what undo needs; not for ever, as it holds pictures. */
+function remember(item) {
+  history.push(item);
+  if (history.length > UNDO_MOST) history.shift();
+}
+
+function countsAsMine(said) {
+  return said.kind !== "skip";
+}
+
+function answer(kind, label, event) {
+  const sight = queue.current;
+  if (!sight || (kind === "label" && !sight.crop)) return;
+  const said = note(sight, kind, label, guard.seconds);
+  remember({ sights: [sight], answers: [said] });
+  queue.advance();
+  const isBack = comesBack && !queue.hasOdd;
+  if (isBack) view = "grid";
+  draw(event);
+  say(`${kind === "label" ? nameOfClass(label) : kind === "skip" ? "Skipped" : "The mask is wrong"}. ⌫ takes it back.`);
+  if (kind === "wrong") open(sight.question.link, "_blank", "noopener");
+  if (isBack && !grid.screen) openGrid();
+  afterPaint();
+}
+
+function answerScreen(event) {
+  if (!grid.isWhole) return;
+  const { even, odd } = grid.parted();
+  const screen = grid.screen;
+  const seconds = guard.seconds / screen.sights.length;
+  const answers = even.map((sight) => note(sight, "label", screen.guess, seconds));
+  remember({ sights: even, answers, screen });
+  even.forEach((sight) => queue.forget(sight.name));
+  odd.forEach((sight) => (sight.odd = true));
+  grid.next().catch(() => follow());
+  if (odd.length) {
+    view = "single";
+    comesBack = true;
+    queue.putFirst(odd);
+  }
+  draw(event);
+  const others = odd.length ? `, ${odd.length} asked one by one` : "";
+  say(`${even.length} are ${nameOfClass(screen.guess)}${others}. ⌫ takes the screen back.`);
+  afterPaint();
+}
+
+function undo(event) {
+  const last = history.pop();
+  if (!last) return;
+  last.answers.forEach((said) => outbox.takeBack(said));
+  last.sights.forEach((sight) => answered.delete(sight.name));
+  times.splice(times.length - last.answers.length);
+  since -= last.answers.filter(countsAsMine).length;
+  if (last.screen) {
+    view = "grid";
+    last.screen.sights.forEach((sight) => queue.forget(sight.name));
+    grid.restore(last.screen);
+  } else {
+    view = "single";
+    queue.putFirst(last.sights);
+  }
+  draw(event);
+  say("Taken back.");
+  afterPaint();
+}
+
+/** What the network wants waits until the new mask can be seen. */
+function afterPaint() {
+  requestAnimationFrame(() =>
+    setTimeout(async () => {
+      await outbox.send(); // first, so that what is left is counted with these answers
+      refill();
+    }),
+  );
+}
+
+function answeredElsewhere(name) {
+  answered.add(name);
+  queue.forget(name);
+  grid.forget(name);
+  draw();
+}
+
+/** An answer was taken back whose round is over: its mask is asked no more. */
+function roundIsOver(name) {
+  queue.forget(name);
+  grid.forget(name);
+  draw();
+  say("It is taken back; its round is over, so the mask is not asked again now.");
+}
+
+function refuse(whys) {
+  fill(at("trouble"), `${whys.length === 1 ? "An answer was" : `${whys.length} answers were`} not kept: ${[...new Set(whys)].join("; ")} `);
+  const seen = element("button", { type: "button" }, "I see");
+  seen.addEventListener("click", () => tellTrouble(true));
+  at("trouble").append(seen);
+  at("trouble").dataset.stays = "yes";
+  at("trouble").hidden = false;
+}
+
+// Keys and buttons
+
+function listen() {
+  ["views", "keys"].forEach((id) => (at(id).hidden = false));
+  addEventListener("keydown", onKey);
+  // A button that was clicked must not take the next Space; one that was reached by Tab may.
+  addEventListener("click", (event) => event.detail > 0 && document.activeElement?.closest("button")?.blur());
+  addEventListener("pagehide", giveBack);
+  addEventListener("pageshow", (event) => event.persisted && follow());
+  addEventListener("storage", (event) => event.key === released() && follow());
+  document.addEventListener("visibilitychange", () => document.hidden || (outbox.send(), follow()));
+  const acts = {
+    skip: (event) => answer("skip", null, event),
+    wrong: (event) => answer("wrong", null, event),
+    undo,
+    "undo-grid": undo,
+    none: () => grid.toggleAll(),
+    finish: answerScreen,
+  };
+  for (const [id, act] of Object.entries(acts)) at(id).addEventListener("click", (event) => pressed(event) && act(event));
+  at("to-single").addEventListener("click", () => turnTo("single"));
+  at("to-grid").addEventListener("click", () => turnTo("grid"));
+  at("keys").addEventListener("click", () => at("help").showModal());
+  at("pair").addEventListener("change", (event) => {
+    event.target.blur();
+    openGrid(status.suspicions[event.target.value]);
+  });
+}
+
+function onKey(event) {
+  const key = keyOf(event);
+  const on = event.target instanceof Element ? event.target : document.body;
+  if (!key || at("help").open || on.closest("input, textarea, select, [contenteditable]")) return;
+  const presses = (key === " " || key === "enter") && on.closest("button, a");
+  if (presses) return event.repeat ? event.preventDefault() : undefined; // the focused button is meant
+  const act = meaning(key);
+  if (!act) return;
+  event.preventDefault();
+  if (!event.repeat && (key === "?" || pressed(event))) act(event);
+}
+
+/** What a key does now; undefined for nothing. */
+function meaning(key) {
+  if (key === "?") return () => at("help").showModal();
+  if (key === "g") return () => turnTo(view === "grid" ? "single" : "grid");
+  if (key === "u" || key === "backspace") return undo;
+  if (view === "grid") {
+    if (key === " ") return answerScreen;
+    if (key === "n") return () => grid.toggleAll();
+    const place = grid.placeOf(key);
+    return place < 0 ? undefined : () => grid.toggle(place);
+  }
+  if (key === " ") return (event) => answer("skip", null, event);
+  if (key === "0") return (event) => answer("wrong", null, event);
+  const label = single.labelOf(key);
+  return label === undefined ? undefined : (event) => answer("label", label, event);
+}
+
+/** Whether a key or a click may count now. */
+function pressed(event) {
+  if (!shown) return true; // nothing can be answered, so nothing can be hit by mistake
+  if (!guard.lets(event)) return false;
+  if (queue.expired) {
+    say("Looking whether these masks are still yours…");
+    follow();
+    return false;
+  }
+  return true;
+}
+
+function turnTo(wanted) {
+  if (wanted === view) return;
+  view = wanted;
+  comesBack = false;
+  put("said", "");
+  if (view === "grid") return grid.screen ? draw() : openGrid();
+  const mine = new Set(queue.masks.map(nameOf));
+  const held = grid.clear().filter((mask) => !mine.has(nameOf(mask)));
+  if (held.length) tell("POST", `projects/${project}/review/release`, { masks: held.map(bare) }).catch(() => {});
+  draw();
+  refill();
+}
+
+async function openGrid(pair) {
+  draw();
+  try {
+    await grid.open(pair && { label: pair.label, guess: pair.guess });
+  } catch {
+    follow();
+  }
+}
+
+/** Let others have what was not answered; answers that wait stay in the browser. */
+function giveBack() {
+  const masks = [...queue.masks, ...grid.masks].filter((mask) => !answered.has(nameOf(mask))).slice(0, 100).map(bare);
+  const body = new Blob([JSON.stringify({ masks })], { type: "application/json" });
+  if (masks.length) navigator.sendBeacon(`api/projects/${project}/review/release`, body);
+  queue.expire(); // the browser may show this page again as it was
+  try {
+    localStorage.setItem(released(), Date.now()); // another tab of the same person takes its masks again
+  } catch {
+    // no storage in this browser
+  }
+}
+
+function released() {
+  return `a2lc-released/${project}/${person.id}`;
+}
+
+// What is seen
+
+/** Bring the page up to date; `event` is the key press that the next mask is painted for. */
+function draw(event) {
+  if (view === "single") queue.settle();
+  const isGrid = view === "grid";
+  const isAsked = isGrid ? grid.screen !== null : queue.length > 0;
+  at("single").hidden = isGrid || !isAsked;
+  at("grid").hidden = !isGrid || !isAsked;
+  at("rest").hidden = isAsked;
+  at("to-single").setAttribute("aria-pressed", !isGrid);
+  at("to-grid").setAttribute("aria-pressed", isGrid);
+  document.title = `${status.title} · A²LC review`;
+  at("title").textContent = status.title;
+  if (isGrid && isAsked) drawGrid();
+  else if (isGrid) nothingAlike(grid.isEmpty);
+  else if (isAsked) single.show(queue.current);
+  else nothingLeft(status, person, queue.left);
+  const now = isGrid ? (grid.isWhole ? grid.screen : null) : (queue.current?.crop ?? queue.current);
+  if (now !== shown) {
+    shown = now;
+    if (now) guard.swapped(event?.timeStamp);
+    else guard.emptied();
+  }
+  tellState();
+}
+
+function drawGrid() {
+  const pairs = status.suspicions.map((pair) => `${grid.words(pair)} (${pair.count})`);
+  if (at("pair").dataset.pairs !== pairs.join("\n")) {
+    at("pair").dataset.pairs = pairs.join("\n");
+    fill(at("pair"), ...pairs.map((text, index) => element("option", { value: index }, text)));
+  }
+  const { label, guess } = grid.screen;
+  at("pair").value = status.suspicions.findIndex((pair) => pair.label === label && pair.guess === guess);
+  grid.show();
+}
+
+function tellState() {
+  tellProgress();
+  tellTrouble();
+}
+
+function tellProgress() {
+  const waiting = outbox.count;
+  const left = Math.max((queue.left ?? status.left) - waiting, 0);
+  const start = performance.now() - PACE_MS;
+  times = times.filter((time) => time > start);
+  const minutes = (performance.now() - times[0]) / 60_000;
+  const pace = times.length > FEW ? ` · ${Math.round((times.length - 1) / minutes)} a minute` : "";
+  put("progress", `${left} left · ${status.mine + since} by you${pace}`);
+  at("bar").max = Math.max(status.total, 1);
+  at("bar").value = Math.max(status.total - left, 0);
+  const kept = outbox.keeps ? "kept in this browser" : "leave this page open: this browser keeps nothing";
+  const text = !waiting ? "All sent" : outbox.trouble || trouble ? `Offline: ${waiting} ${kept}` : `Sending ${waiting}`;
+  put("sent", text);
+  at("sent").className = waiting && (outbox.trouble || trouble) ? "bad" : "quiet";
+  at("undo").disabled = at("undo-grid").disabled = history.length === 0;
+}
+
+function tellTrouble(seen = false) {
+  const box = at("trouble");
+  if (seen) delete box.dataset.stays;
+  if (box.dataset.stays) return;
+  const text = trouble || (outbox.trouble && `Answers wait: ${outbox.trouble}`);
+  put("trouble", text && goesOn(text));
+  box.hidden = !text;
+}
+
+/** Say what happened, and what comes; screen readers read it out. */
+function say(text) {
+  put("said", view === "single" && queue.current ? `${text} Next: ${single.words}.` : text);
+}
+
+function put(id, text) {
+  if (at(id).textContent !== text) at(id).textContent = text;
+}
+
+function nameOfClass(id) {
+  return status.classes.find((kind) => kind.id === id)?.name ?? "?";
+}
+
+function bare({ round, task, region }) {
+  return { round, task, region };
+}
