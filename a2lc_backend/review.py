@@ -154,6 +154,21 @@ class Review:
         queries = self._ledger.lease_questions(project_id, last.number, annotator, count, until, pair, without)
         return self._questions(project_id, last, queries)
 
+    def renew(self, project_id: int, annotator: int, masks: Sequence[MaskKey]) -> list[MaskKey]:
+        """Keep masks for somebody who has them on their screen.
+
+        Returns:
+            Those that they hold now; the others were answered, are somebody else's by now, or their round is over.
+
+        Raises:
+            NotThereError: for an unknown project.
+        """
+        self._project(project_id)
+        last = self._ledger.last_done(project_id)
+        if last is None or not masks:
+            return []
+        return self._ledger.hold_questions(project_id, last.number, annotator, masks, time.time() + LEASE_SECONDS)
+
     def lease_alike(
         self, project_id: int, annotator: int, count: int, pair: tuple[int, int] | None, without: Collection[MaskKey]
     ) -> Alike:
@@ -211,7 +226,7 @@ class Review:
         last = self._ledger.last_done(project_id)
         if last is None or last.number != answer.mask.round:
             return Undone(None, "its round is over, so the mask is not asked again now")
-        if not self._ledger.hold_question(project_id, annotator, answer.mask, time.time() + LEASE_SECONDS):
+        if not self.renew(project_id, annotator, [answer.mask]):
             return Undone(None, "somebody else looks at the mask now")
         mine = [
             query

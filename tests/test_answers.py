@@ -8,12 +8,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from label_studio_sdk.client import LabelStudio
+from pydantic import SecretStr
 
+from a2lc_backend.jobs.courier import Courier
 from a2lc_backend.label_studio import (
     LabelStudioError,
     LabelStudioProject,
@@ -25,8 +28,10 @@ from a2lc_backend.label_studio import (
 from a2lc_backend.label_studio.review import WRONG
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.platform import Question
-from a2lc_backend.store import Answer, AnswerKind, Ledger, MaskKey, Query
-from tests.conftest import Studio
+from a2lc_backend.service import Service
+from a2lc_backend.settings import Settings
+from a2lc_backend.store import Answer, AnswerKind, Ledger, MaskKey, Project, Query
+from tests.conftest import Studio, wait_until
 from tests.fault_proxy import FaultProxy
 from tests.people import NewPerson, new_person
 from tests.test_label_studio import make_project
@@ -223,6 +228,38 @@ def test_a_label_studio_that_is_away_costs_nothing(desk: Desk, people: list[NewP
     assert len(desk.ledger.unsent_answers(desk.project_id)) == 1
     assert deliver_answers(desk.ledger, desk.platform(), desk.project_id) == []
     assert desk.held() == {("m0", people[0].id, "Road"): 1}
+
+
+def test_the_courier_brings_what_waited_for_label_studio_and_does_not_wait_for_what_is_refused(
+    desk: Desk, people: list[NewPerson], tmp_path: Path
+) -> None:
+    desk.ask(3)
+    desk.ledger.save_project(Project(desk.project_id, "gateway", desk.platform().config.classes))
+    with FaultProxy(desk.studio.url, SEED, 1.0) as proxy:  # nothing passes
+        settings = Settings(
+            label_studio_url=proxy.url, label_studio_api_key=SecretStr(desk.studio.account.token), data_dir=tmp_path
+        )
+        service = Service(settings)
+        courier = Courier(service)
+        courier.start()
+        try:
+            desk.answer(0, people[0].id, 1)
+            courier.wake()
+            wait_until(lambda: proxy.requests > 3, 30)
+            assert desk.held() == {}
+            proxy.share = 0.0
+            wait_until(lambda: not desk.ledger.unsent_answers(desk.project_id), 60)  # by itself
+            desk.answer(1, 999_999, 1)  # nobody has this id
+            courier.wake()
+            wait_until(lambda: proxy.requests > 0 and len(desk.ledger.unsent_answers(desk.project_id)) == 1, 30)
+            desk.answer(2, people[0].id, 1)
+            courier.wake()
+            wait_until(lambda: len(desk.ledger.unsent_answers(desk.project_id)) == 1, 20)
+        finally:
+            courier.stop()
+            service.close()
+    assert {region for region, _, _ in desk.held()} == {"m0", "m2"}
+    assert set(desk.held().values()) == {1}
 
 
 def test_one_refused_answer_does_not_hold_up_others(desk: Desk, people: list[NewPerson]) -> None:

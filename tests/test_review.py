@@ -146,10 +146,11 @@ def test_a_skip_that_is_taken_back_gives_no_mask_that_another_looks_at(ledger: L
     ledger.add_answer(PROJECT, skip)
     assert lease(ledger, BOB, 1) == ["m0"]
     ledger.undo_answer(PROJECT, skip.id, ANN)
-    assert not ledger.hold_question(PROJECT, ANN, mask(0), time.time() + 60)
+    assert ledger.hold_questions(PROJECT, ROUND, ANN, [mask(0)], time.time() + 60) == []
     assert lease(ledger, ANN, 1) == []
     ledger.release_questions(PROJECT, BOB, [mask(0)])
-    assert ledger.hold_question(PROJECT, ANN, mask(0), time.time() + 60)
+    assert ledger.hold_questions(PROJECT, ROUND, ANN, [mask(0), mask(7)], time.time() + 60) == [mask(0)]
+    assert ledger.hold_questions(PROJECT, ROUND + 1, ANN, [mask(0)], time.time() + 60) == []
     assert lease(ledger, BOB, 1) == []
 
 

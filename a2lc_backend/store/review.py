@@ -157,23 +157,35 @@ class ReviewTables(RoundTables):
             replace_rows(db, _LEASES, rows, ("project_id", "round", "task_id", "region_id", "annotator"))
         return sorted(found, key=lambda query: query.rank)
 
-    def hold_question(self, project_id: int, annotator: int, mask: MaskKey, until: float) -> bool:
-        """Give somebody a mask that they have just taken back, unless others have it on their screens by now.
+    def hold_questions(
+        self, project_id: int, number: int, annotator: int, masks: Sequence[MaskKey], until: float
+    ) -> list[MaskKey]:
+        """Give somebody masks that they have on their screen, or have just taken back.
+
+        Args:
+            project_id: of the project.
+            number: of the round whose queue it is.
+            annotator: who looks at them.
+            masks: at most a hundred or so.
+            until: when the leases run out, seconds since the epoch.
 
         Returns:
-            Whether they hold it; a mask that was skipped may be with somebody else.
+            Those that they hold now; the others were answered, are on somebody else's screen, or of another round.
         """
-        row = _mask_row(project_id, mask) | {"annotator": annotator, "until": until}
+        now, held = time.time(), []
         free = (
             select(_QUERIES.c.rank).join(_QUESTIONS, _same_mask(_QUESTIONS, _QUERIES))
-            .where(_is_mask(_QUERIES, project_id, mask), _open_for(annotator, time.time()))
+            .where(_asked(project_id, number), _open_for(annotator, now))
         )  # fmt: skip
         with self._engine.begin() as db:
             _one_at_a_time(db, project_id)
-            if db.execute(free).first() is None:
-                return False
-            replace_rows(db, _LEASES, [row], ("project_id", "round", "task_id", "region_id", "annotator"))
-        return True
+            for mask in masks:
+                if db.execute(free.where(_is_mask(_QUERIES, project_id, mask))).first() is None:
+                    continue
+                row = _mask_row(project_id, mask) | {"annotator": annotator, "until": until}
+                replace_rows(db, _LEASES, [row], ("project_id", "round", "task_id", "region_id", "annotator"))
+                held.append(mask)
+        return held
 
     def release_questions(self, project_id: int, annotator: int, masks: Sequence[MaskKey]) -> None:
         """Give masks back that somebody has on their screen."""

@@ -59,7 +59,12 @@ class Answers(BaseModel):
 class Lease(BaseModel):
     """Asks for masks to look at."""
 
-    count: int = Field(9, ge=1, le=_MOST, description="masks to hold in the end")
+    count: int = Field(9, ge=1, le=_MOST, description="masks to hold in the end, beside those of `held`")
+    held: list[Mask] = Field(
+        [],
+        max_length=_MOST,
+        description="masks that one has on the screen for something else; they are kept, not given",
+    )
 
 
 class GridLease(Lease):
@@ -68,7 +73,6 @@ class GridLease(Lease):
     count: int = Field(12, ge=1, le=_MOST)
     label: ClassId | None = Field(None, description="class id held; none for masks without label")
     guess: ClassId | None = Field(None, description="class id suspected")
-    without: list[Mask] = Field([], max_length=_MOST, description="masks that one holds for another view")
 
 
 class Undo(BaseModel):
@@ -138,19 +142,26 @@ def _add_questions(app: FastAPI, service: Service, review: Review, courier: Cour
 
     @app.post("/api/projects/{project_id}/review/lease", tags=["Review"])
     def lease(project_id: Number, body: Lease, request: Request) -> dict[str, Any]:
-        """The masks to answer next, those first that this person holds already; nobody else gets them meanwhile."""
-        person = request.state.person.id
+        """The masks to answer next, those first that this person holds already; nobody else gets them meanwhile.
+
+        `lost` are those of `held` that are not this person's any more.
+        """
+        person, held = request.state.person.id, [mask.key for mask in body.held]
         with explained():
-            found = review.lease(project_id, person, body.count)
-        return {"questions": _questions(service, project_id, found), "left": _left(service, project_id, person)}
+            kept = review.renew(project_id, person, held)
+            found = review.lease(project_id, person, body.count, without=held)
+        return {
+            "questions": _questions(service, project_id, found), "left": _left(service, project_id, person),
+            "lost": [mask.model_dump() for mask in body.held if mask.key not in kept],
+        }  # fmt: skip
 
     @app.post("/api/projects/{project_id}/review/grid", tags=["Review"])
     def grid(project_id: Number, body: GridLease, request: Request) -> dict[str, Any]:
         """Masks suspected of the same confusion."""
-        person, without = request.state.person.id, {mask.key for mask in body.without}
+        person, held = request.state.person.id, [mask.key for mask in body.held]
         pair = None if body.guess is None else (IGNORE if body.label is None else body.label, body.guess)
         with explained():
-            found = review.lease_alike(project_id, person, body.count, pair, without)
+            found = review.lease_alike(project_id, person, body.count, pair, held)
         return {
             "label": _class(found.label), "guess": _class(found.guess),
             "questions": _questions(service, project_id, found.questions), "left": _left(service, project_id, person),

@@ -2,7 +2,7 @@
 
 import { tell } from "./api.js";
 import { at, element, fill } from "./elements.js";
-import { nameOf, Sight } from "./prefetch.js";
+import { bare, nameOf, Sight } from "./prefetch.js";
 
 const KEYS = "qwerasdfzxcv";
 const AHEAD = 2 * KEYS.length;
@@ -202,9 +202,9 @@ export class Grid {
   /** Hold more masks of the pair, and get their pictures. */
   async #get() {
     const turn = this.#turn;
-    const without = this.#told.apart().slice(0, MOST).map(({ round, task, region }) => ({ round, task, region }));
+    const held = this.#told.apart().slice(0, MOST).map(bare);
     const count = Math.min(AHEAD + this.#told.waiting(), MOST);
-    const reply = await tell("POST", `projects/${this.#project}/review/grid`, { ...this.#pair, count, without });
+    const reply = await tell("POST", `projects/${this.#project}/review/grid`, { ...this.#pair, count, held });
     if (turn !== this.#turn) return;
     this.#pair = reply.guess === null ? {} : { label: reply.label, guess: reply.guess };
     const known = new Map(this.#next.map((sight) => [sight.name, sight]));

@@ -8,6 +8,11 @@ const LEASE_MS = 280_000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15_000;
 
+/** What the backend knows a mask by. */
+export function bare({ round, task, region }) {
+  return { round, task, region };
+}
+
 /** The same for the same mask. */
 export function nameOf(mask) {
   return `${mask.round} ${mask.task} ${mask.region}`;
@@ -94,9 +99,9 @@ async function why(address) {
 /**
  * The masks to answer one by one.
  *
- * `answered(name)` says whether a mask has an answer already, `settled()` whether the backend has heard all that was said,
- * `elsewhere()` gives the masks that another view holds, `lost(names)` is called with those of them that are not held any
- * more, `changed()` when a picture has come or masks have.
+ * `answered(name)` says whether a mask has an answer already, `waiting()` how many answers the backend has not
+ * heard; `elsewhere()` gives the masks that another view holds, `lost(names)` is called with those of them that are not held
+ * any more, `changed()` when a picture has come or masks have.
  */
 export class Queue {
   /** The mask on the screen, or null. */
@@ -181,27 +186,25 @@ export class Queue {
     this.#next = this.#next.filter((sight) => !isIt(sight));
   }
 
-  /** Renew what is held and get what is missing; `more` masks are held beside. One request at a time. */
-  async renew(more) {
+  /** Renew what is held and get what is missing. One request at a time. */
+  async renew() {
     if (this.#asking) return this.#asking;
-    this.#asking = this.#ask(more).finally(() => (this.#asking = null));
+    this.#asking = this.#ask().finally(() => (this.#asking = null));
     return this.#asking;
   }
 
-  async #ask(more) {
-    const count = Math.min(Math.max(AHEAD + 1, this.length) + more, MOST);
+  async #ask() {
+    const waiting = this.#told.waiting(); // the backend still counts their masks as held
+    const count = Math.min(Math.max(AHEAD + 1, this.length) + waiting, MOST);
     const known = new Set(this.masks.map(nameOf));
-    const others = this.#told.elsewhere();
-    const settled = this.#told.settled();
-    const { questions, left } = await tell("POST", `projects/${this.#project}/review/lease`, { count });
+    const held = this.#told.elsewhere().slice(0, MOST).map(bare);
+    const { questions, left, lost } = await tell("POST", `projects/${this.#project}/review/lease`, { count, held });
     this.#renewed = performance.now();
     this.left = left;
     const given = new Map(questions.map((question) => [nameOf(question), question]));
     const round = Math.max(-1, ...questions.map((question) => question.round));
-    this.#merge(given, known, round, settled);
-    // All that is held stands in the reply, unless there is no room for it.
-    const isLost = (mask) => mask.round < round || (count < MOST && !given.has(nameOf(mask)));
-    this.#told.lost(others.filter(isLost).map(nameOf));
+    this.#merge(given, known, round, waiting === 0);
+    this.#told.lost(lost.map(nameOf));
     this.#loadAhead();
     this.#told.changed();
   }

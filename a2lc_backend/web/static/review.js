@@ -7,7 +7,7 @@ import { at, element, fill, put } from "./elements.js";
 import { Grid } from "./grid.js";
 import { Guard, keyOf } from "./keys.js";
 import { newId, Outbox } from "./outbox.js";
-import { nameOf, Queue } from "./prefetch.js";
+import { bare, nameOf, Queue } from "./prefetch.js";
 import { goesOn, Progress } from "./progress.js";
 import { link, nothingAlike, nothingLeft, rest } from "./rest.js";
 import { Single } from "./single.js";
@@ -59,10 +59,9 @@ async function begin() {
   stayWhile(() => outbox.count > 0 && !outbox.keeps);
   progress = new Progress(status, outbox);
   outbox.answers.forEach((mask) => answered.add(nameOf(mask)));
-  const known = { answered: (name) => answered.has(name), changed: () => draw() };
+  const known = { answered: (name) => answered.has(name), waiting: () => outbox.count, changed: () => draw() };
   queue = new Queue(project, {
     ...known,
-    settled: () => outbox.count === 0,
     elsewhere: () => grid.masks,
     lost: (names) => isLost(names),
   });
@@ -70,7 +69,6 @@ async function begin() {
   grid = new Grid(project, status.classes, {
     ...known,
     apart: () => queue.odd,
-    waiting: () => outbox.count,
     toggled: (place, event) => pressed(event) && grid.toggle(place),
   });
   listen();
@@ -90,7 +88,7 @@ async function follow() {
     if (!document.hidden) {
       status = await ask(`projects/${project}/review`);
       progress.counted(status);
-      await renew();
+      await queue.renew();
       if (view === "grid" && !grid.screen) await grid.open();
       if (view === "grid" ? !grid.screen : !queue.length) wait = AGAIN_MS;
     }
@@ -105,13 +103,9 @@ async function follow() {
   timer = setTimeout(follow, wait);
 }
 
-function renew() {
-  return queue.renew(grid.masks.length + outbox.count);
-}
-
 /** More masks are wanted; when that fails, `follow` says so and tries again. */
 function refill() {
-  if (queue.isShort) renew().catch(() => follow());
+  if (queue.isShort) queue.renew().catch(() => follow());
 }
 
 function pause() {
@@ -314,14 +308,20 @@ function turnTo(wanted) {
   comesBack = false;
   put("said", "");
   if (view === "grid") return grid.screen ? draw() : openGrid();
-  const mine = new Set(queue.masks.map(nameOf));
-  const held = grid.clear().filter((mask) => !mine.has(nameOf(mask)));
-  if (held.length) tell("POST", `projects/${project}/review/release`, { masks: held.map(bare) }).catch(() => {});
+  leaveGrid();
   draw();
   refill();
 }
 
+/** Let others have the masks of the grid. */
+function leaveGrid() {
+  const mine = new Set(queue.masks.map(nameOf));
+  const held = grid.clear().filter((mask) => !mine.has(nameOf(mask)) && !answered.has(nameOf(mask)));
+  if (held.length) tell("POST", `projects/${project}/review/release`, { masks: held.map(bare) }).catch(() => {});
+}
+
 async function openGrid(pair) {
+  leaveGrid();
   draw();
   try {
     await grid.open(pair && { label: pair.label, guess: pair.guess });
@@ -401,8 +401,4 @@ function say(text) {
 
 function nameOfClass(id) {
   return status.classes.find((kind) => kind.id === id)?.name ?? "?";
-}
-
-function bare({ round, task, region }) {
-  return { round, task, region };
 }
