@@ -18,7 +18,7 @@ from tests.reviewer import SEEN, Reviewer, address, as_said, held, mask_of, peop
 from tests.rig import drawn_project
 from tests.test_control_room import harmless
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.timed]
 
 BUDGET, SHARED_OUT, IN_LABEL_STUDIO = 160, 100, 5
 ROUND_MS = 120_000
