@@ -27,7 +27,9 @@ from a2lc_backend.service import Service, TaskRequest
 from a2lc_backend.store import ALIVE_SECONDS
 from a2lc_backend.web import add_control_room
 from a2lc_backend.web.errors import REFUSALS, add_plain_refusals, explained
+from a2lc_backend.web.headers import SafeHeaders
 from a2lc_backend.web.insight import add_insight
+from a2lc_backend.web.limits import RequestSize
 from a2lc_backend.web.login import Gate, add_login
 from a2lc_backend.web.parameters import Number
 from a2lc_backend.web.previews import add_previews
@@ -97,6 +99,8 @@ def create_app(service: Service) -> FastAPI:
         dependencies=[Depends(gate)],
         responses=REFUSALS,
     )
+    app.add_middleware(RequestSize, most=service.settings.max_request_mb * 2**20)
+    app.add_middleware(SafeHeaders)
     add_plain_refusals(app)
     add_login(app, gate)
     _add_contract(app, service, jobs, metrics)

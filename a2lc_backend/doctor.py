@@ -164,21 +164,27 @@ def _config(project: LabelStudioProject) -> str:
 
 def _connection(settings: Settings, project_id: int) -> str:
     from a2lc_backend.label_studio.client import explained  # noqa: PLC0415
+    from a2lc_backend.label_studio.connect import carries, webhooks_of  # noqa: PLC0415
 
     client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+    again = f"run `a2lc connect --project {project_id}` again"
     with explained(settings.label_studio_url, f"reading the connections of project {project_id}"):
         backends = [
             item for item in client.ml.list(project=project_id) if (item.url or "").rstrip("/") == settings.own_url
         ]
-        hooks = [hook for hook in client.webhooks.list(project=project_id) if hook.url.startswith(settings.own_url)]
+        hooks = webhooks_of(client, project_id, settings.own_url)
     if not backends:
         raise _BrokenError(
             f"{settings.own_url} is not connected; run `a2lc connect --project {project_id}`, or add it in "
             "Settings > Model. If Label Studio refuses the address, start it with USE_DEFAULT_BANNED_SUBNETS=false"
         )
+    if (backends[0].basic_auth_user or "") != settings.callers.user:
+        raise _BrokenError(f"Label Studio does not show A2LC_BASIC_AUTH_USER when it calls; {again}")
     state = getattr(backends[0].state, "value", backends[0].state)
     if state == "ER":
         reason = backends[0].error_message or "no reason given"
+        if "401" in reason:
+            raise _BrokenError(f"Label Studio shows another password than A2LC_BASIC_AUTH_PASSWORD; {again}")
         raise _BrokenError(
             f"Label Studio cannot reach {settings.own_url} ({reason[:200]}); check A2LC_URL; start Label Studio with "
             "USE_DEFAULT_BANNED_SUBNETS=false if it refuses private addresses"
@@ -189,6 +195,8 @@ def _connection(settings: Settings, project_id: int) -> str:
             f"USE_DEFAULT_BANNED_SUBNETS=false, remove the backend in Settings > Model and run "
             f"`a2lc connect --project {project_id}` again"
         )
+    if not all(carries(hook, settings.callers.webhook) for hook in hooks):
+        raise _BrokenError(f"a webhook does not carry A2LC_WEBHOOK_SECRET, so nothing is heard; {again}")
     return f"ML backend {backends[0].id}, webhook {hooks[0].id}"
 
 

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from a2lc_backend.callers import CallerSecrets
 from a2lc_backend.image_limits import AllowedHosts, ImageLimits
 
 _LEAST_TILE = 2**16
@@ -144,6 +145,14 @@ class Settings(BaseSettings):
         login: people log in with their account of Label Studio before they see or change anything.
         admins: e-mail addresses, parted by commas, of those who may change what is not their own answer, besides the
             owner of `label_studio_api_key`.
+        basic_auth_user: name that Label Studio, and Prometheus, must call with (HTTP basic authentication); anybody may
+            call if not set. `a2lc connect` tells Label Studio.
+        basic_auth_password: the password of that name.
+        webhook_secret: what Label Studio's webhooks must carry in the header `X-A2LC-Secret`; anybody may send events if
+            not set. `a2lc connect` tells Label Studio.
+        rate_limit: requests that one person may make, such as `3000/minute`; any number if empty. What Label Studio
+            calls is not counted.
+        max_request_mb: larger requests are refused.
         host: address to listen on.
         port: port to listen on.
         data_dir: folder of the ledger and the artifacts.
@@ -187,6 +196,11 @@ class Settings(BaseSettings):
     public_url: str = ""
     login: bool = True
     admins: str = ""
+    basic_auth_user: str = ""
+    basic_auth_password: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = SecretStr("")
+    rate_limit: str = "3000/minute"
+    max_request_mb: int = Field(default=64, ge=1)
     host: str = "0.0.0.0"  # noqa: S104 - Label Studio calls from another machine or container
     port: int = Field(default=9090, ge=1, le=65535)
     data_dir: Path = Field(default_factory=lambda: user_data_path("a2lc"))
@@ -263,6 +277,26 @@ class Settings(BaseSettings):
             raise ValueError("there is no such folder")
         return value
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate_can_be_read(cls, value: str) -> str:
+        from limits import parse  # noqa: PLC0415 - only a server counts
+
+        try:
+            if value:
+                parse(value)
+        except ValueError as error:
+            raise ValueError("write a rate as 3000/minute or 50/second; nothing for no limit") from error
+        return value
+
+    @model_validator(mode="after")
+    def _basic_auth_is_whole(self) -> Settings:
+        if bool(self.basic_auth_user) != bool(self.basic_auth_password.get_secret_value()):
+            raise ValueError("A2LC_BASIC_AUTH_USER and A2LC_BASIC_AUTH_PASSWORD belong together: set both or none")
+        if ":" in self.basic_auth_user:
+            raise ValueError("A2LC_BASIC_AUTH_USER may hold no colon")
+        return self
+
     @property
     def ledger_url(self) -> str:
         """Address of the ledger."""
@@ -312,7 +346,17 @@ class Settings(BaseSettings):
         """Tokens and passwords, which no log may show."""
         addresses = (self.redis_url.get_secret_value(), self.database_url, self.artifacts_url)
         passwords = [urlsplit(address).password or "" for address in addresses]
-        return (self.label_studio_api_key.get_secret_value(), *passwords, *(unquote(word) for word in passwords))
+        tokens = (self.label_studio_api_key, self.basic_auth_password, self.webhook_secret)
+        return (
+            *(token.get_secret_value() for token in tokens), self.callers.basic, *passwords,
+            *(unquote(word) for word in passwords),
+        )  # fmt: skip
+
+    @property
+    def callers(self) -> CallerSecrets:
+        """What Label Studio must show when it calls this program."""
+        password, webhook = self.basic_auth_password.get_secret_value(), self.webhook_secret.get_secret_value()
+        return CallerSecrets(self.basic_auth_user, password, webhook)
 
     @property
     def own_url(self) -> str:

@@ -181,10 +181,14 @@ def connect(
         interactive = settings.clicks != "off" and (weights.has(settings.sam) or weights.has(settings.sam2))
     try:
         client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        attached = attach(client, settings.label_studio_url, project, settings.own_url, interactive=interactive)
+        attached = attach(
+            client, settings.label_studio_url, project, settings.own_url, interactive=interactive,
+            callers=settings.callers,
+        )  # fmt: skip
     except LabelStudioError as error:
         fail(str(error))
-    typer.echo(f"{'connected' if attached.created else 'was connected already'}: ML backend {attached.backend_id}")
+    state = "connected" if attached.created else "connected anew" if attached.mended else "was connected already"
+    typer.echo(f"{state}: ML backend {attached.backend_id}")
     typer.echo(f"start round 0 with: a2lc rounds next --project {project}")
 
 

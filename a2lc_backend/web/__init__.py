@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 
 from a2lc_backend.service import Service
 from a2lc_backend.store import Project
 from a2lc_backend.web.errors import explained
-from a2lc_backend.web.files import STATIC, page
+from a2lc_backend.web.files import STATIC, Files, page
 from a2lc_backend.web.parameters import Number, RegionId
 
 _KEPT = {"Cache-Control": "private, max-age=86400, immutable"}
@@ -21,7 +20,7 @@ _KEPT = {"Cache-Control": "private, max-age=86400, immutable"}
 
 def add_control_room(app: FastAPI, service: Service) -> None:
     """Serve the page at `/`, its files, and what it shows of projects and masks."""
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", Files(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
     def control_room() -> FileResponse:

@@ -37,8 +37,9 @@ _REASONS = {
     403: "Whoever is logged in may not do this",
     404: "There is no such thing",
     409: "It is not possible now",
+    413: "The request is too large",
     422: "The request is wrong",
-    429: "Too many wrong passwords",
+    429: "Too much at once, or too many wrong passwords",
     502: "Label Studio or the store cannot be used",
     503: "No worker is there",
 }

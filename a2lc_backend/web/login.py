@@ -16,11 +16,13 @@ from fastapi import Cookie, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field, SecretStr
 
+from a2lc_backend.callers import WEBHOOK_HEADER
 from a2lc_backend.label_studio import LabelStudioError, LabelStudioUnauthorizedError
 from a2lc_backend.label_studio.accounts import who_has_password, who_has_token
 from a2lc_backend.service import Service
 from a2lc_backend.store import Person, Session
 from a2lc_backend.web.files import page
+from a2lc_backend.web.limits import Rates
 
 Role = Literal["annotator", "admin"]
 
@@ -32,13 +34,11 @@ _SESSION_SECONDS = 7 * 24 * 3600
 _TOKEN_SECONDS = 300.0
 """How long Label Studio's word on an access token holds."""
 
-_FAILURES, _FAILURE_SECONDS = 5, 60.0
-"""So many wrong passwords for one address in so many seconds, and no more are tried."""
+_CALLED = re.compile(r"/(setup|predict|versions|train|metrics|webhook)")
+"""What Label Studio and Prometheus call; they show secrets of their own, where there are any."""
 
-_OPEN = re.compile(
-    r"/(health|setup|predict|versions|train|webhook|metrics|login|api/login|api/logout|review/pictures/.*)"
-)
-"""What Label Studio, Prometheus and people who are not logged in yet call."""
+_OPEN = re.compile(r"/(health|login|api/login|api/logout|review/pictures/.*)")
+"""What people who are not logged in yet call, and what asks whether the program lives."""
 
 _ANNOTATORS = re.compile(
     r"/(review(/.*)?|api/me|api/review/.*|api/projects/\d+/review(/.*)?|api/projects/\d+/rounds/\d+/masks/.*)"
@@ -81,20 +81,25 @@ class Gate:
         self._service = service
         self._settings = service.settings
         self._known: dict[str, tuple[float, Member]] = {}
-        self._failures: dict[str, list[float]] = {}
+        self._rates = Rates(service.settings.rate_limit)
         self._lock = threading.Lock()
 
     def __call__(self, request: Request) -> None:
         """The dependency of every path: leaves the `Member` in `request.state.person`, or refuses.
 
         Raises:
-            HTTPException: 401 for somebody unknown (303 to the login for a page), 403 for what one may not do.
+            HTTPException: 401 for somebody unknown (303 to the login for a page), 403 for what one may not do, 409 for
+                a page of somebody else, 429 for too much.
         """
         path = request.url.path
+        if _CALLED.fullmatch(path):
+            return self._see_caller(request)
         request.state.person = member = self._member(request)
         _see_person(request, member)
+        if path != "/health":
+            self._rates.asked(request, member.id if member else 0)
         if _OPEN.fullmatch(path):
-            return
+            return None
         is_page = path == "/" or path.startswith("/review/")
         if member is None:
             if is_page:
@@ -107,8 +112,29 @@ class Gate:
             raise HTTPException(
                 403, f"{member.email} may answer questions only; A2LC_ADMINS names those who may do this"
             )
+        return None
 
-    def enter(self, login: Login) -> tuple[str, Member]:
+    def _see_caller(self, request: Request) -> None:
+        """Refuse calls that do not show what Label Studio was told by `a2lc connect`."""
+        callers, is_webhook = self._settings.callers, request.url.path == "/webhook"
+        wanted = callers.webhook if is_webhook else callers.basic
+        if not wanted:
+            return
+        kind, _, shown = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.get(WEBHOOK_HEADER, "") if is_webhook else shown * (kind.lower() == "basic")
+        self._rates.see_wrong(request)
+        if hmac.compare_digest(given.strip().encode(), wanted.encode()):
+            return
+        self._rates.got_wrong(request)
+        what = "the header X-A2LC-Secret" if is_webhook else "HTTP basic authentication"
+        mend = "connect the project again, so that Label Studio knows it: a2lc connect --project N"
+        raise HTTPException(
+            401,
+            f"{what} is missing or wrong; {mend}",
+            None if is_webhook else {"WWW-Authenticate": 'Basic realm="A2LC"'},
+        )
+
+    def enter(self, login: Login, request: Request) -> tuple[str, Member]:
         """The secret of a new session, and whose it is.
 
         Raises:
@@ -118,13 +144,13 @@ class Gate:
         email = login.email.strip().lower()
         if not token and not (email and password):
             raise HTTPException(422, "give an e-mail address and a password, or an access token")
-        self._see_failures(email)
+        self._rates.see_wrong(request, email)
         url = self._settings.label_studio_url.rstrip("/")
         try:
             person = who_has_token(url, token) if token else who_has_password(url, email, password)
             is_owner = self._is_owner(person)
         except LabelStudioUnauthorizedError as error:
-            self._failures.setdefault(email, []).append(time.monotonic())
+            self._rates.got_wrong(request, email)
             why = "Label Studio does not know this access token; make one under Account & Settings" if token else error
             raise HTTPException(401, str(why)) from error
         except LabelStudioError as error:
@@ -138,21 +164,12 @@ class Gate:
         """End a session."""
         self._service.ledger.close_session(_digest(secret))
 
-    def _see_failures(self, email: str) -> None:
-        now = time.monotonic()
-        for address, times in list(self._failures.items()):
-            self._failures[address] = [moment for moment in times if now - moment < _FAILURE_SECONDS]
-            if not self._failures[address]:
-                del self._failures[address]
-        if len(self._failures.get(email, ())) >= _FAILURES:
-            raise HTTPException(429, "too many wrong passwords for this address; try again in a minute")
-
     def _member(self, request: Request) -> Member | None:
         if not self._settings.login:
             return Member(0, "nobody in particular", "", "admin")
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() in {"token", "bearer"} and token.strip():
-            return self._by_token(token.strip())
+            return self._by_token(token.strip(), request)
         secret = request.cookies.get(COOKIE, "")
         if not secret:
             return None
@@ -162,7 +179,7 @@ class Gate:
         person = self._service.ledger.people().get(session.person) if session else None
         return self._as_member(person, session.is_owner) if session and person else None
 
-    def _by_token(self, token: str) -> Member:
+    def _by_token(self, token: str, request: Request) -> Member:
         own = self._settings.label_studio_api_key.get_secret_value()
         if own and hmac.compare_digest(token.encode(), own.encode()):
             # The command line beside the backend has its token, and works while Label Studio is away.
@@ -171,10 +188,12 @@ class Gate:
         with self._lock:
             asked, member = self._known.get(key, (0.0, None))
         if member is None or now - asked > _TOKEN_SECONDS:
+            self._rates.see_wrong(request)
             try:
                 person = who_has_token(self._settings.label_studio_url.rstrip("/"), token)
                 member = self._as_member(person, self._is_owner(person))
             except LabelStudioUnauthorizedError as error:
+                self._rates.got_wrong(request)
                 raise HTTPException(401, "Label Studio does not know this access token") from error
             except LabelStudioError as error:
                 raise HTTPException(502, str(error)) from error
@@ -208,7 +227,7 @@ def add_login(app: FastAPI, gate: Gate) -> None:
     def login(body: Login, request: Request, response: Response) -> dict[str, Any]:
         """Log in with an account of Label Studio; the session is a cookie, and lasts a week."""
         _see_origin(request, gate._settings.browser_url)
-        secret, member = gate.enter(body)
+        secret, member = gate.enter(body, request)
         response.set_cookie(
             COOKIE, secret, max_age=_SESSION_SECONDS, httponly=True, samesite="lax", path="/",
             secure=gate._settings.browser_url.startswith("https:"),

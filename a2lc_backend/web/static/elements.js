@@ -4,7 +4,8 @@
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== "") made.setAttribute(name, value);
+    if (name === "style") made.style.cssText = value; // an attribute would be refused by the pages' own policy
+    else if (value !== "") made.setAttribute(name, value);
   }
   made.append(...children.map((child) => (child instanceof Node ? child : String(child ?? ""))));
   return made;
