@@ -148,8 +148,8 @@ class Settings(BaseSettings):
         basic_auth_user: name that Label Studio, and Prometheus, must call with (HTTP basic authentication); anybody may
             call if not set. `a2lc connect` tells Label Studio.
         basic_auth_password: the password of that name.
-        webhook_secret: what Label Studio's webhooks must carry in the header `X-A2LC-Secret`; anybody may send events if
-            not set. `a2lc connect` tells Label Studio.
+        webhook_secret: what Label Studio's webhooks must carry in the header `X-A2LC-Secret`; anybody may send them if
+            not set. It needs the name and password too, which *Start Training* shows. `a2lc connect` tells Label Studio.
         rate_limit: requests that one person may make, such as `3000/minute`; any number if empty. What Label Studio
             calls is not counted.
         max_request_mb: larger requests are refused.
@@ -293,6 +293,11 @@ class Settings(BaseSettings):
     def _basic_auth_is_whole(self) -> Settings:
         if bool(self.basic_auth_user) != bool(self.basic_auth_password.get_secret_value()):
             raise ValueError("A2LC_BASIC_AUTH_USER and A2LC_BASIC_AUTH_PASSWORD belong together: set both or none")
+        if self.webhook_secret.get_secret_value() and not self.basic_auth_user:
+            raise ValueError(
+                "A2LC_WEBHOOK_SECRET needs A2LC_BASIC_AUTH_USER and A2LC_BASIC_AUTH_PASSWORD too: Label Studio's Start "
+                "Training shows those, as it is no webhook"
+            )
         if ":" in self.basic_auth_user:
             raise ValueError("A2LC_BASIC_AUTH_USER may hold no colon")
         return self

@@ -102,16 +102,18 @@ class Rig:
         label_studio_url: where backend and workers reach Label Studio, if not directly.
         database_url: of the ledger; SQLite in the folder if not given.
         more: environment variables.
+        redis_password: what Redis asks for.
     """
 
     def __init__(
         self, studio: Studio, world: World, folder: Path, workers: int = 1, budget: int = 40,
         label_studio_url: str = "", database_url: str = "", more: Mapping[str, str] | None = None,
+        redis_password: str = "",
     ) -> None:  # fmt: skip
         self.studio, self.folder = studio, folder
         self.data = folder / "data"
         folder.mkdir(parents=True, exist_ok=True)
-        self.redis = RedisServer(folder)
+        self.redis = RedisServer(folder, redis_password)
         settings = {
             "A2LC_WORLD": str(world.root.absolute()), "A2LC_PROPOSALS": "world", "A2LC_REDIS_URL": self.redis.url,
             "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY),

@@ -32,17 +32,22 @@ def wait_for_port(port: int) -> None:
 class RedisServer:
     """A real redis-server on a port of its own; it keeps nothing on disk, so a kill empties it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str = "") -> None:
         self.port = free_port()
-        self._folder = folder
+        self._folder, self._password = folder, password
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return (
+            f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+            if self._password
+            else f"redis://127.0.0.1:{self.port}/0"
+        )
 
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command += ["--requirepass", self._password] if self._password else []
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
         wait_for_port(self.port)

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from a2lc_backend.bench.scenes import draw_world
 from a2lc_backend.bench.world import World, load_world
+from a2lc_backend.callers import CallerSecrets
 from a2lc_backend.cli.trust import print_trust
 from a2lc_backend.demo.annotator import Published, SimulatedAnnotator
 from a2lc_backend.demo.servers import Account, Server, ServerError, backend, label_studio
@@ -160,7 +161,15 @@ class Loop:
             reply.raise_for_status()
             progress(start + len(batch), len(paths))
         extra = {"budget": self.budget}
-        self.backend_id = attach(self.client, self.studio.url, self.project_id, self.server.url, extra).backend_id
+        told = self.server.environment
+        callers = CallerSecrets(
+            told.get("A2LC_BASIC_AUTH_USER", ""), told.get("A2LC_BASIC_AUTH_PASSWORD", ""),
+            told.get("A2LC_WEBHOOK_SECRET", ""),
+        )  # fmt: skip
+        attached = attach(
+            self.client, self.studio.url, self.project_id, self.server.url, extra, callers=callers
+        )  # fmt: skip
+        self.backend_id = attached.backend_id
 
     def annotator(self) -> SimulatedAnnotator:
         """Someone who knows the truth."""

@@ -117,13 +117,14 @@ class Gate:
     def _see_caller(self, request: Request) -> None:
         """Refuse calls that do not show what Label Studio was told by `a2lc connect`."""
         callers, is_webhook = self._settings.callers, request.url.path == "/webhook"
-        wanted = callers.webhook if is_webhook else callers.basic
-        if not wanted:
+        if not (callers.webhook if is_webhook else callers.basic):
             return
         kind, _, shown = request.headers.get("authorization", "").partition(" ")
-        given = request.headers.get(WEBHOOK_HEADER, "") if is_webhook else shown * (kind.lower() == "basic")
+        given = [(shown.strip(), callers.basic)] if kind.lower() == "basic" else []
+        if is_webhook:  # Start Training comes as a call with a password, all other events as webhooks
+            given.append((request.headers.get(WEBHOOK_HEADER, ""), callers.webhook))
         self._rates.see_wrong(request)
-        if hmac.compare_digest(given.strip().encode(), wanted.encode()):
+        if any(hmac.compare_digest(text.encode(), wanted.encode()) for text, wanted in given):
             return
         self._rates.got_wrong(request)
         what = "the header X-A2LC-Secret" if is_webhook else "HTTP basic authentication"
