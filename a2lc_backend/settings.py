@@ -149,7 +149,7 @@ class Settings(BaseSettings):
             call if not set. `a2lc connect` tells Label Studio.
         basic_auth_password: the password of that name.
         webhook_secret: what Label Studio's webhooks must carry in the header `X-A2LC-Secret`; anybody may send them if
-            not set. It needs the name and password too, which *Start Training* shows. `a2lc connect` tells Label Studio.
+            not set. It needs the name and password too, which Start Training shows. `a2lc connect` tells Label Studio.
         rate_limit: requests that one person may make, such as `3000/minute`; any number if empty. What Label Studio
             calls is not counted.
         max_request_mb: larger requests are refused.
