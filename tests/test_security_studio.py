@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from typer.testing import CliRunner
 
 from a2lc_backend.bench.scenes import draw_world
+from a2lc_backend.cli import app
 from a2lc_backend.demo.servers import Server, backend
 from tests.conftest import REPOSITORY, Studio, wait_until
 from tests.rig import Rig
@@ -31,12 +30,7 @@ GUARDED = {
 
 def run(server: Server, *command: str, **more: str) -> str:
     """What a command of the program says, in the backend's environment."""
-    environment = os.environ | dict(server.environment) | more
-    ran = subprocess.run(
-        [sys.executable, "-m", "a2lc_backend", *command], capture_output=True, text=True, timeout=120, cwd=REPOSITORY,
-        env=environment, check=False,
-    )  # fmt: skip
-    return ran.stdout + ran.stderr
+    return CliRunner().invoke(app, list(command), env=dict(server.environment) | more).output
 
 
 def guarded_backend(studio: Studio, folder: Path, settings: dict[str, str], port: int | None = None) -> Server:
