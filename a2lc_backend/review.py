@@ -121,7 +121,7 @@ class Review:
         project, last = self._project(project_id), self._ledger.last_done(project_id)
         number = last.number if last else -1
         interface, review = self._interface(project), self._ledger.review_project(project_id)
-        root = self._service.settings.label_studio_url.rstrip("/")
+        root = self._service.settings.label_studio_browser_url
         count = self._ledger.review_count(project_id, number, annotator)
         return ReviewStatus(
             project_id, project.title, number, interface.classes, count,
@@ -262,7 +262,7 @@ class Review:
         try:
             platform = self._service.platform(project.id)
             colours |= {label.name: label.background or colours.get(label.name, "") for label in platform.config.labels}
-            link = platform.queue_link()
+            link = platform.queue_link(self._service.settings.label_studio_browser_url)
         except PlatformError:
             if known is not None:
                 return known

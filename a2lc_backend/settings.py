@@ -139,6 +139,8 @@ class Settings(BaseSettings):
         secrets_dir: folder of files, each named like a variable in small letters (`label_studio_api_key`,
             `a2lc_database_url`) and holding its value; a variable that is set wins over its file.
         label_studio_url: address of Label Studio as this program reaches it (`LABEL_STUDIO_URL`).
+        label_studio_public_url: address of Label Studio as people's browsers reach it (`LABEL_STUDIO_PUBLIC_URL`);
+            `label_studio_url` if not set.
         label_studio_api_key: personal access token or legacy token (`LABEL_STUDIO_API_KEY`).
         url: address of this program as Label Studio reaches it.
         public_url: address of this program as people's browsers reach it; `url` if not set.
@@ -188,6 +190,9 @@ class Settings(BaseSettings):
     secrets_dir: Path | None = None
     label_studio_url: str = Field(
         default="http://127.0.0.1:8080", validation_alias=AliasChoices("LABEL_STUDIO_URL", "A2LC_LABEL_STUDIO_URL")
+    )
+    label_studio_public_url: str = Field(
+        default="", validation_alias=AliasChoices("LABEL_STUDIO_PUBLIC_URL", "A2LC_LABEL_STUDIO_PUBLIC_URL")
     )
     label_studio_api_key: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("LABEL_STUDIO_API_KEY", "A2LC_LABEL_STUDIO_API_KEY")
@@ -372,6 +377,11 @@ class Settings(BaseSettings):
     def browser_url(self) -> str:
         """Address of this program as people's browsers reach it."""
         return (self.public_url or self.own_url).rstrip("/")
+
+    @property
+    def label_studio_browser_url(self) -> str:
+        """Address of Label Studio as people's browsers reach it."""
+        return (self.label_studio_public_url or self.label_studio_url).rstrip("/")
 
     @property
     def admin_emails(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -230,3 +231,29 @@ def doctor(
         typer.echo(f"{mark} {finding.what}: {finding.message}")
     if not healthy:
         raise typer.Exit(1)
+
+
+@app.command()
+def health(
+    worker: Annotated[bool, typer.Option("--worker", help="Ask for a worker of this machine instead.")] = False,
+) -> None:
+    """Whether the backend of this machine answers, or a worker of it lives; for containers."""
+    settings = read_settings()
+    if worker:
+        from a2lc_backend.rounds.heartbeat import is_here  # noqa: PLC0415
+        from a2lc_backend.store import ALIVE_SECONDS, Ledger  # noqa: PLC0415
+
+        with closing(Ledger(settings.ledger_url)) as ledger:
+            alive = [item.name for item in ledger.workers(ALIVE_SECONDS) if is_here(item.name)]
+        if not alive:
+            fail(f"no worker of this machine has said within {ALIVE_SECONDS:.0f} seconds that it lives")
+        typer.echo(f"lives: {', '.join(alive)}")
+        return
+    import httpx  # noqa: PLC0415
+
+    host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
+    try:
+        httpx.get(f"http://{host}:{settings.port}/health", timeout=5, trust_env=False).raise_for_status()
+    except httpx.HTTPError as error:
+        fail(f"the backend does not answer: {error}")
+    typer.echo("answers")

@@ -69,7 +69,7 @@ def list_masks(
     settings = read_settings()
     table = Table("Region", "Probability", "Now", "Look at it")
     for item in _masks(settings, project, number, before, after, limit):
-        address = f"{settings.label_studio_url.rstrip('/')}/projects/{project}/data?task={item['task_id']}"
+        address = f"{settings.label_studio_browser_url}/projects/{project}/data?task={item['task_id']}"
         table.add_row(item["region_id"], f"{item['belief']:.2f}", item["state"], address)
     Console(soft_wrap=True).print(table)
 

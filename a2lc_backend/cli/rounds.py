@@ -299,7 +299,8 @@ def _print_link(settings: Settings, project: int) -> None:
 
     try:
         client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        links = LabelStudioProject(client, settings.label_studio_url, project).queue_links()
+        platform = LabelStudioProject(client, settings.label_studio_url, project)
+        links = platform.queue_links(settings.label_studio_browser_url)
     except LabelStudioError as error:
         typer.secho(str(error), fg="yellow", err=True)
         return

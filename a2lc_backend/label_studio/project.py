@@ -351,14 +351,18 @@ class LabelStudioProject:
         """Delete a version of a round that was given up."""
         self._publisher.drop(version, instead)
 
-    def queue_link(self) -> str:
+    def queue_link(self, url: str = "") -> str:
         """Deep link into labelling the review queue; empty before the first round is published."""
-        return self.queue_links().get("", "")
+        return self.queue_links(url).get("", "")
 
-    def queue_links(self) -> dict[str, str]:
-        """Deep links into labelling by annotator: of the queue of all under "", of each one's own part."""
+    def queue_links(self, url: str = "") -> dict[str, str]:
+        """Deep links into labelling by annotator: of the queue of all under "", of each one's own part.
+
+        Args:
+            url: address of Label Studio as those reach it who follow the links; as this program does if not given.
+        """
         with explained(self._url, f"listing the views of project {self._id}"):
-            return self._publisher.views.links(self._url)
+            return self._publisher.views.links(url or self._url)
 
     def shown(self) -> tuple[str, int]:
         """The version that Label Studio shows, and its round.

@@ -309,11 +309,6 @@ class ReviewDesk:
         with explained(self._url, f"looking for annotation {annotation_id}"):
             return found_or_none(lambda: self._client.annotations.get(id=annotation_id)) is not None
 
-    @property
-    def link(self) -> str:
-        """Where people answer in Label Studio's own page; "" without second project."""
-        return f"{self._url}/projects/{self._review.id}/data" if self._review else ""
-
 
 def _options(config: LabelConfig, question: Question) -> list[dict[str, str]]:
     """The classes to choose from: the present one and the guesses by digits, the others by letters."""

@@ -35,6 +35,11 @@ def own_name() -> str:
     return f"{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
+def is_here(owner: str) -> bool:
+    """Whether an owner is a process of this machine."""
+    return owner.startswith(f"{_host()}-")
+
+
 def is_gone(owner: str) -> bool:
     """Whether an owner is a process of this machine that has ended.
 

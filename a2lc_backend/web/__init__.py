@@ -35,9 +35,9 @@ def add_control_room(app: FastAPI, service: Service) -> None:
     def links(project_id: Number) -> dict[str, Any]:
         """Addresses in Label Studio: of the project, its review queue ("" before the first round), each annotator's."""
         with explained():
-            queues = service.present(project_id).queue_links()
+            queues = service.present(project_id).queue_links(service.settings.label_studio_browser_url)
         queue = queues.pop("", "")
-        return {"project": f"{_label_studio(service)}/projects/{project_id}/data", "queue": queue, "queues": queues}
+        return {"project": f"{service.settings.label_studio_browser_url}/projects/{project_id}/data", "queue": queue, "queues": queues}
 
     @app.get(
         "/api/projects/{project_id}/rounds/{number}/masks/{task_id}/{region_id}.jpg",
@@ -65,9 +65,5 @@ def _overview(service: Service, project: Project) -> dict[str, Any]:
         "rounds": len(rounds),
         "status": rounds[-1].status if rounds else "",
         "corrections": service.ledger.count_corrections(project.id),
-        "label_studio": f"{_label_studio(service)}/projects/{project.id}/data",
+        "label_studio": f"{service.settings.label_studio_browser_url}/projects/{project.id}/data",
     }
-
-
-def _label_studio(service: Service) -> str:
-    return service.settings.label_studio_url.rstrip("/")

@@ -36,7 +36,7 @@ def add_insight(app: FastAPI, service: Service, insights: Insights) -> None:
         """
         with explained():
             past, taught = insights.mask(project_id, task_id, region_id, round)
-        data = f"{service.settings.label_studio_url.rstrip('/')}/projects/{project_id}/data"
+        data = f"{service.settings.label_studio_browser_url}/projects/{project_id}/data"
         shown = round if round is not None else past.held[-1].round
         return asdict(past) | {
             "picture": _picture(project_id, shown, task_id, region_id),
@@ -47,7 +47,7 @@ def add_insight(app: FastAPI, service: Service, insights: Insights) -> None:
     @app.get("/api/label-studio", tags=["Operation"])
     def label_studio() -> dict[str, str]:
         """Where Label Studio is, and why it cannot be used now, with the mend; `trouble` is empty while it answers."""
-        return {"url": service.settings.label_studio_url, "trouble": service.pulse.trouble()}
+        return {"url": service.settings.label_studio_browser_url, "trouble": service.pulse.trouble()}
 
 
 def _teaching(project_id: int, found: Teaching) -> dict[str, Any]:

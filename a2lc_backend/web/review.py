@@ -210,7 +210,7 @@ def _add_answers(app: FastAPI, service: Service, review: Review, courier: Courie
 
 def _questions(service: Service, project_id: int, found: Sequence[Question]) -> list[dict[str, Any]]:
     """Questions as the page wants them; addresses are relative to the root of this program."""
-    root = service.settings.label_studio_url.rstrip("/")
+    root = service.settings.label_studio_browser_url
     questions = []
     for item in found:
         mask = item.mask
