@@ -19,7 +19,7 @@ RUN useradd --uid 10001 --create-home a2lc && mkdir /data && chown a2lc:a2lc /da
 ENV PATH=/opt/a2lc/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     A2LC_DATA_DIR=/data
-USER a2lc
+USER 10001
 WORKDIR /home/a2lc
 VOLUME /data
 EXPOSE 9090

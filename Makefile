@@ -35,6 +35,9 @@ lint: .venv/.dev  ## Style, types, and known vulnerabilities of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck docker/*.sh scripts/*.sh .ci/run
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
 	$(BIN)/python -m scripts.audit
 
 format: .venv/.dev  ## Put the style right

@@ -32,6 +32,10 @@ SHARED = REPOSITORY.parent / "shared"
 OWN_TOKEN = {"Authorization": f"Token {'f' * 40}"}
 """How a program asks a backend whose own token is made of f."""
 
+LABEL_STUDIO_PROGRAM = Path(
+    os.environ.get("A2LC_TEST_LABEL_STUDIO", REPOSITORY / ".venv-label-studio/bin/label-studio")
+)
+
 
 def shared(name: str) -> Path:
     """A folder of reference data beside the checkout; the test is left out where it is not there."""
@@ -114,7 +118,7 @@ class Studio:
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A real Label Studio on a free port, fresh for this test run."""
-    program = Path(os.environ.get("A2LC_TEST_LABEL_STUDIO", REPOSITORY / ".venv-label-studio/bin/label-studio"))
+    program = LABEL_STUDIO_PROGRAM
     if not program.exists():
         pytest.fail(f"there is no {program}; run these tests with `make test`, which installs Label Studio")
     account = Account()

@@ -59,10 +59,16 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A real PostgreSQL with a data folder of its own; it does not run as root."""
+    """A real PostgreSQL with a data folder of its own; it does not run as root.
 
-    def __init__(self) -> None:
+    Args:
+        user: that it begins with.
+        password: of that user; nobody needs one if not given.
+    """
+
+    def __init__(self, user: str = "a2lc", password: str = "") -> None:
         self.port = free_port()
+        self._user, self._password = user, password
         self._folder = Path(tempfile.mkdtemp(prefix="a2lc-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,7 +77,11 @@ class PostgresServer:
         data = self._folder / "data"
         if os.geteuid() == 0:
             shutil.chown(self._folder, "postgres", "postgres")
-        self._run("initdb", "--pgdata", str(data), "--auth", "trust", "--username", "a2lc", "--no-sync")
+        word = self._folder / "password"
+        word.write_text(self._password)
+        word.chmod(0o644)
+        how = ["--auth", "scram-sha-256", "--pwfile", str(word)] if self._password else ["--auth", "trust"]
+        self._run("initdb", "--pgdata", str(data), *how, "--username", self._user, "--no-sync")
         command = self._command(
             "postgres", "-D", str(data), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._folder),
             "-c", "fsync=off",

@@ -20,6 +20,7 @@ _KEPT = {"Cache-Control": "private, max-age=86400, immutable"}
 
 def add_control_room(app: FastAPI, service: Service) -> None:
     """Serve the page at `/`, its files, and what it shows of projects and masks."""
+    studio = service.settings.label_studio_browser_url
     app.mount("/static", Files(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
@@ -37,7 +38,11 @@ def add_control_room(app: FastAPI, service: Service) -> None:
         with explained():
             queues = service.present(project_id).queue_links(service.settings.label_studio_browser_url)
         queue = queues.pop("", "")
-        return {"project": f"{service.settings.label_studio_browser_url}/projects/{project_id}/data", "queue": queue, "queues": queues}
+        return {
+            "project": f"{service.settings.label_studio_browser_url}/projects/{project_id}/data",
+            "queue": queue,
+            "queues": queues,
+        }
 
     @app.get(
         "/api/projects/{project_id}/rounds/{number}/masks/{task_id}/{region_id}.jpg",
