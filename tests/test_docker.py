@@ -1,7 +1,7 @@
 """The container image and the compose file, as far as they can be tried without a Docker engine.
 
-Linters look at the files in `make lint`. Here the packages of the image are listed, and what the compose file gives to each
-service is given to real processes of this machine, with its addresses in place of the services' names.
+Linters look at the files in `make lint`. Here the packages of the image are listed, and what the compose file gives to
+each service is given to real processes of this machine, with its addresses in place of the services' names.
 """
 
 from __future__ import annotations

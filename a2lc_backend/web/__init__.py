@@ -20,7 +20,6 @@ _KEPT = {"Cache-Control": "private, max-age=86400, immutable"}
 
 def add_control_room(app: FastAPI, service: Service) -> None:
     """Serve the page at `/`, its files, and what it shows of projects and masks."""
-    studio = service.settings.label_studio_browser_url
     app.mount("/static", Files(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
@@ -35,8 +34,9 @@ def add_control_room(app: FastAPI, service: Service) -> None:
     @app.get("/api/projects/{project_id}/links", tags=["Projects"])
     def links(project_id: Number) -> dict[str, Any]:
         """Addresses in Label Studio: of the project, its review queue ("" before the first round), each annotator's."""
+        studio = service.settings.label_studio_browser_url
         with explained():
-            queues = service.present(project_id).queue_links(service.settings.label_studio_browser_url)
+            queues = service.present(project_id).queue_links(studio)
         queue = queues.pop("", "")
         return {
             "project": f"{service.settings.label_studio_browser_url}/projects/{project_id}/data",
