@@ -38,11 +38,7 @@ def add_control_room(app: FastAPI, service: Service) -> None:
         with explained():
             queues = service.present(project_id).queue_links(studio)
         queue = queues.pop("", "")
-        return {
-            "project": f"{service.settings.label_studio_browser_url}/projects/{project_id}/data",
-            "queue": queue,
-            "queues": queues,
-        }
+        return {"project": f"{studio}/projects/{project_id}/data", "queue": queue, "queues": queues}
 
     @app.get(
         "/api/projects/{project_id}/rounds/{number}/masks/{task_id}/{region_id}.jpg",
