@@ -7,7 +7,9 @@ UV := .venv-uv/bin/uv
 BIN := .venv/bin
 LABEL_STUDIO := .venv-label-studio/bin/label-studio
 
-.PHONY: demo test servers bench bench-speed bench-scale test-fast lint format docs lock screenshots clean
+.PHONY: install demo test servers bench bench-speed bench-scale test-fast lint format docs lock screenshots clean
+
+install: .venv/.installed .venv-label-studio/.installed  ## This program in .venv, Label Studio in .venv-label-studio
 
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)

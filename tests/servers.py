@@ -32,6 +32,14 @@ def wait_for_port(port: int) -> None:
         time.sleep(0.05)
 
 
+def answers(url: str) -> bool:
+    """Whether a server says that it is healthy."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 class RedisServer:
     """A real redis-server on a port of its own; it keeps nothing on disk, so a kill empties it."""
 
