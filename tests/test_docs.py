@@ -11,6 +11,7 @@ import typer
 
 from a2lc_backend.cli import app
 from a2lc_backend.settings import Settings
+from a2lc_backend.store import tables
 from scripts.reference import variables
 from tests.conftest import REPOSITORY
 from tests.documents import anchors, blocks, calls, code_spans, documents, links, path_of
@@ -97,7 +98,7 @@ def test_every_call_of_a2lc_is_one_that_the_program_takes(document: str) -> None
 def test_a_call_that_the_program_does_not_take_is_seen() -> None:
     for text in ("a2lc rounds nxt", "x=1 a2lc serve --prot 9", "cd a && .venv/bin/a2lc rounds next", "a2lc worker x"):
         (words,) = calls(text)
-        with pytest.raises(Exception, match=r"no command|No such option|Missing option|unexpected extra"):
+        with pytest.raises(Exception, match=r"no command|No such option|Missing|unexpected extra"):
             parse(words)
     assert calls("make test # a2lc serve\nls a2lc\na2lc export -p 7 \\\n  --out x | tail") == [
         ["export", "-p", "7", "--out", "x"]
@@ -134,3 +135,8 @@ def test_every_page_can_be_reached_from_the_index() -> None:
         if name not in {"README.md", "docs/README.md"}:
             assert (REPOSITORY / name).resolve() in index, f"docs/README.md does not lead to {name}"
     assert "docs/README.md" in {Path(address.partition("#")[0]).as_posix() for address in links("README.md")}
+
+
+def test_every_table_of_the_ledger_is_explained() -> None:
+    named = set(code_spans("docs/storage.md"))
+    assert set(tables.metadata.tables) <= named
