@@ -42,7 +42,7 @@ WEIGHTS_LIST = "a2lc weights list                                   # names, siz
 PROPOSALS = "export A2LC_PROPOSALS=grounded-sam                  # or in a project's extra params"
 EXPORTS = "a2lc export --project 7 --format png --out labels                 # the last finished round"
 S3 = "export A2LC_ARTIFACTS_URL=s3://masks/a2lc               # bucket and prefix"
-CITYSCAPES = "a2lc bench --data path/to/cityscapes --methods mask,a2lc --budget 20 --rounds 1 --out bench-try"
+CITYSCAPES = "a2lc bench --data path/to/cityscapes --methods a2lc --budget 20 --rounds 1 --out bench-try"
 ADDRESSES = "export A2LC_REDIS_URL=redis://redis.example:6379/0                      # carries jobs, keeps nothing"
 NEW_ROLE = "psql --dbname=postgres --command \"CREATE ROLE ledger LOGIN PASSWORD 'a-password'\""
 LEDGER = "export A2LC_DATABASE_URL=postgresql://ledger:a-password@db.example:5432/ledger"
