@@ -6,6 +6,8 @@ UV_VERSION := 0.13.9
 UV := .venv-uv/bin/uv
 BIN := .venv/bin
 LABEL_STUDIO := .venv-label-studio/bin/label-studio
+TEST := A2LC_TEST_LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest
+JOBS ?= 2
 
 .PHONY: install demo test servers bench bench-speed bench-scale test-fast lint format docs lock screenshots clean
 
@@ -14,8 +16,9 @@ install: .venv/.installed .venv-label-studio/.installed  ## This program in .ven
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
 
-test: lint .venv-label-studio/.installed servers  ## Lint, types, unit tests, and real servers: Label Studio, Redis, PostgreSQL
-	A2LC_TEST_LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest
+test: lint .venv-label-studio/.installed servers  ## Lint, types, unit tests, and real servers, JOBS=2 at a time
+	$(TEST) -m "not timed" --numprocesses $(JOBS) --dist loadfile
+	$(TEST) -m timed
 
 bench: .venv/.installed  ## Methods compared with an oracle annotator; DATA=world folder, OUT=folder
 	$(BIN)/a2lc bench --data $(or $(DATA),$(error give DATA=a world folder)) --out $(or $(OUT),.cache/bench)

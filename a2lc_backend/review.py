@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from a2lc_backend.label_configs import own_colours, review_keys
@@ -64,6 +64,34 @@ class ReviewStatus:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """Masks suspected of the same confusion.
+
+    Attributes:
+        label: class id held, `IGNORE` if none.
+        guess: class id suspected instead, `IGNORE` if no mask is suspected of anything.
+        questions: the masks.
+    """
+
+    label: int
+    guess: int
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Undone:
+    """An answer that was taken back.
+
+    Attributes:
+        question: the mask, held again; None if it cannot be asked of this person now.
+        why: it cannot; "" if it can.
+    """
+
+    question: Question | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class _Interface:
     """What a project looks like in Label Studio, as it was lately."""
 
@@ -102,7 +130,10 @@ class Review:
             self._why_nothing(last, count),
         )  # fmt: skip
 
-    def lease(self, project_id: int, annotator: int, count: int, pair: tuple[int, int] | None = None) -> list[Question]:
+    def lease(
+        self, project_id: int, annotator: int, count: int, pair: tuple[int, int] | None = None,
+        without: Collection[MaskKey] = (),
+    ) -> list[Question]:  # fmt: skip
         """The masks that somebody is to answer next; nobody else gets them while they are looked at.
 
         Args:
@@ -110,6 +141,7 @@ class Review:
             annotator: who asks.
             count: masks to hold in the end.
             pair: label and guess that the masks must have; any if not given.
+            without: masks not to give.
 
         Raises:
             NotThereError: for an unknown project.
@@ -119,8 +151,49 @@ class Review:
         if last is None:
             return []
         until = time.time() + LEASE_SECONDS
-        queries = self._ledger.lease_questions(project_id, last.number, annotator, count, until, pair)
+        queries = self._ledger.lease_questions(project_id, last.number, annotator, count, until, pair, without)
         return self._questions(project_id, last, queries)
+
+    def renew(self, project_id: int, annotator: int, masks: Sequence[MaskKey]) -> list[MaskKey]:
+        """Keep masks for somebody who has them on their screen.
+
+        Returns:
+            Those that they hold now; the others were answered, are somebody else's by now, or their round is over.
+
+        Raises:
+            NotThereError: for an unknown project.
+        """
+        self._project(project_id)
+        last = self._ledger.last_done(project_id)
+        if last is None or not masks:
+            return []
+        return self._ledger.hold_questions(project_id, last.number, annotator, masks, time.time() + LEASE_SECONDS)
+
+    def lease_alike(
+        self, project_id: int, annotator: int, count: int, pair: tuple[int, int] | None, without: Collection[MaskKey]
+    ) -> Alike:
+        """Masks suspected of one confusion, as `lease` gives them.
+
+        Args:
+            project_id: of the project.
+            annotator: who asks.
+            count: masks to hold in the end.
+            pair: label and guess; the commonest pair that has any if not given.
+            without: masks that this person holds for something else.
+
+        Raises:
+            NotThereError: for an unknown project.
+        """
+        self._project(project_id)
+        last = self._ledger.last_done(project_id)
+        pairs = [pair] if pair else []
+        if pair is None and last is not None:
+            pairs = [(item.label, item.guess) for item in self._ledger.suspicions(project_id, last.number, annotator)]
+        for label, guess in pairs:
+            found = tuple(self.lease(project_id, annotator, count, (label, guess), without))
+            if found or pair is not None:
+                return Alike(label, guess, found)
+        return Alike(IGNORE, IGNORE, ())
 
     def answer(self, project_id: int, answer: Answer) -> None:
         """Keep an answer; the same one sent again changes nothing.
@@ -140,8 +213,8 @@ class Review:
                 f"{answer.mask.round}; load the page anew"
             )
 
-    def undo(self, project_id: int, answer_id: str, annotator: int) -> Question | None:
-        """Take somebody's answer back and give them the mask again; None if its round is over, so it is not asked.
+    def undo(self, project_id: int, answer_id: str, annotator: int) -> Undone:
+        """Take somebody's answer back, and give them the mask again if it can be asked.
 
         Raises:
             NotThereError: for an unknown project, or an answer that this person did not give.
@@ -152,14 +225,15 @@ class Review:
             raise NotThereError("you gave no such answer")
         last = self._ledger.last_done(project_id)
         if last is None or last.number != answer.mask.round:
-            return None
-        self._ledger.hold_question(project_id, annotator, answer.mask, time.time() + LEASE_SECONDS)
+            return Undone(None, "its round is over, so the mask is not asked again now")
+        if not self.renew(project_id, annotator, [answer.mask]):
+            return Undone(None, "somebody else looks at the mask now")
         mine = [
             query
             for query in self._ledger.queries(project_id, last.number)
             if (query.task_id, query.region_id) == (answer.mask.task_id, answer.mask.region_id)
         ]
-        return next(iter(self._questions(project_id, last, mine)), None)
+        return Undone(next(iter(self._questions(project_id, last, mine)), None))
 
     def release(self, project_id: int, annotator: int, masks: Sequence[MaskKey]) -> None:
         """Give masks back that somebody looks at no more."""

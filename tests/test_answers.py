@@ -8,12 +8,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from label_studio_sdk.client import LabelStudio
+from pydantic import SecretStr
 
+from a2lc_backend.jobs.courier import Courier
 from a2lc_backend.label_studio import (
     LabelStudioError,
     LabelStudioProject,
@@ -25,8 +28,10 @@ from a2lc_backend.label_studio import (
 from a2lc_backend.label_studio.review import WRONG
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.platform import Question
-from a2lc_backend.store import Answer, AnswerKind, Ledger, MaskKey, Query
-from tests.conftest import Studio
+from a2lc_backend.service import Service
+from a2lc_backend.settings import Settings
+from a2lc_backend.store import Answer, AnswerKind, Ledger, MaskKey, Project, Query
+from tests.conftest import Studio, wait_until
 from tests.fault_proxy import FaultProxy
 from tests.people import NewPerson, new_person
 from tests.test_label_studio import make_project
@@ -221,17 +226,50 @@ def test_a_label_studio_that_is_away_costs_nothing(desk: Desk, people: list[NewP
     with pytest.raises(LabelStudioUnreachableError):
         deliver_answers(desk.ledger, desk.platform("http://127.0.0.1:9"), desk.project_id)
     assert len(desk.ledger.unsent_answers(desk.project_id)) == 1
-    assert deliver_answers(desk.ledger, desk.platform(), desk.project_id) == 0
+    assert deliver_answers(desk.ledger, desk.platform(), desk.project_id) == []
     assert desk.held() == {("m0", people[0].id, "Road"): 1}
+
+
+def test_the_courier_brings_what_waited_for_label_studio_and_does_not_wait_for_what_is_refused(
+    desk: Desk, people: list[NewPerson], tmp_path: Path
+) -> None:
+    desk.ask(3)
+    desk.ledger.save_project(Project(desk.project_id, "gateway", desk.platform().config.classes))
+    with FaultProxy(desk.studio.url, SEED, 1.0) as proxy:  # nothing passes
+        settings = Settings(
+            label_studio_url=proxy.url, label_studio_api_key=SecretStr(desk.studio.account.token), data_dir=tmp_path
+        )
+        service = Service(settings)
+        courier = Courier(service)
+        courier.start()
+        try:
+            desk.answer(0, people[0].id, 1)
+            courier.wake()
+            wait_until(lambda: proxy.requests > 3, 30)
+            assert desk.held() == {}
+            proxy.share = 0.0
+            wait_until(lambda: not desk.ledger.unsent_answers(desk.project_id), 60)  # by itself
+            desk.answer(1, 999_999, 1)  # nobody has this id
+            courier.wake()
+            wait_until(lambda: proxy.requests > 0 and len(desk.ledger.unsent_answers(desk.project_id)) == 1, 30)
+            desk.answer(2, people[0].id, 1)
+            courier.wake()
+            wait_until(lambda: len(desk.ledger.unsent_answers(desk.project_id)) == 1, 20)
+        finally:
+            courier.stop()
+            service.close()
+    assert {region for region, _, _ in desk.held()} == {"m0", "m2"}
+    assert set(desk.held().values()) == {1}
 
 
 def test_one_refused_answer_does_not_hold_up_others(desk: Desk, people: list[NewPerson]) -> None:
     desk.ask(2)
-    desk.answer(0, 999_999, 1)  # nobody has this id
+    never = desk.answer(0, 999_999, 1)  # nobody has this id
     desk.answer(1, people[0].id, 1)
-    assert deliver_answers(desk.ledger, desk.platform(), desk.project_id) == 1
+    assert deliver_answers(desk.ledger, desk.platform(), desk.project_id) == [never.id]
     assert desk.held() == {("m1", people[0].id, "Road"): 1}
     assert [item.annotator for item in desk.ledger.unsent_answers(desk.project_id)] == [999_999]
+    assert deliver_answers(desk.ledger, desk.platform(), desk.project_id, {never.id}) == []
 
 
 def test_what_people_answer_in_label_studio_is_heard(desk: Desk, people: list[NewPerson], studio: Studio) -> None:
@@ -261,6 +299,31 @@ def test_what_people_answer_in_label_studio_is_heard(desk: Desk, people: list[Ne
     labels = {item.mask.region_id: item.label for item in desk.ledger.answers(desk.project_id)}
     assert labels == {"m0": 0, "m1": IGNORE, "m2": 1}
     assert own.id in {item.id for item in desk.ledger.answers(desk.project_id)}
+
+
+def test_an_annotation_that_is_deleted_in_label_studio_is_an_answer_taken_back(
+    desk: Desk, people: list[NewPerson], studio: Studio
+) -> None:
+    desk.ask(3)
+    first, second, third = (desk.answer(number, people[0].id, 1) for number in range(3))
+    deliver_answers(desk.ledger, desk.platform(), desk.project_id)
+    annotations = {item.id: item.annotation_id for item in desk.ledger.sent_answers(desk.project_id)}
+    heard = hear_answers(desk.ledger, desk.platform(), desk.project_id)
+    assert len(desk.ledger.answers(desk.project_id)) == 3
+
+    studio.client.annotations.delete(id=annotations[first.id])
+    heard = hear_answers(desk.ledger, desk.platform(), desk.project_id, heard)
+    assert {item.id for item in desk.ledger.answers(desk.project_id)} == {second.id, third.id}
+    assert desk.ledger.unsent_answers(desk.project_id) == []  # there is nothing left to take back there
+    again = desk.ledger.lease_questions(desk.project_id, 1, people[0].id, 3, time.time() + 60)
+    assert [item.region_id for item in again] == ["m0"]
+
+    studio.client.annotations.delete(id=annotations[second.id])  # while nobody listened
+    hear_answers(desk.ledger, desk.platform(), desk.project_id)
+    assert {item.id for item in desk.ledger.answers(desk.project_id)} == {third.id}
+    studio.client.projects.delete(id=desk.review_id)  # that takes no answer back
+    assert hear_answers(desk.ledger, desk.platform(), desk.project_id, heard) == ""
+    assert {item.id for item in desk.ledger.answers(desk.project_id)} == {third.id}
 
 
 def test_a_second_project_that_was_deleted_is_made_anew(desk: Desk, studio: Studio) -> None:

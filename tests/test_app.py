@@ -20,6 +20,8 @@ from a2lc_backend.settings import Settings
 from a2lc_backend.store import Project, TaskState
 from tests.conftest import OWN_TOKEN, grid_masks, wait_until
 
+pytestmark = pytest.mark.timed
+
 CONFIG = """<View><Image name="image" value="$image"/>
 <BitmaskLabels name="label" toName="image"><Label value="Sky"/><Label value="Road"/></BitmaskLabels></View>"""
 

@@ -22,7 +22,7 @@ from scripts.screenshots import CHROMIUM, FLAGS, log_in
 from tests.conftest import REPOSITORY, Studio, wait_until
 from tests.tiny_sam import write_sam
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timed]
 
 CONFIG = (REPOSITORY / "label_studio_config/street-smart.xml").read_text(encoding="utf-8")
 SIZES = [(768, 1024), (480, 640), (640, 480)]

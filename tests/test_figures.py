@@ -35,6 +35,8 @@ from scripts.screenshots import CHROMIUM, FLAGS
 from tests.conftest import OWN_TOKEN, REPOSITORY
 from tests.stored import CAR, HUMAN, PROJECT, ROAD, SKY, StoredProject
 
+pytestmark = pytest.mark.timed
+
 NOON = datetime(2026, 3, 2, 12, tzinfo=timezone.utc)
 AT = f"/api/projects/{PROJECT}"
 

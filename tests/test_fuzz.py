@@ -47,6 +47,8 @@ from a2lc_backend.store import Artifacts, Correction, ReviewProject, SeenAnnotat
 from tests.conftest import OWN_TOKEN
 from tests.test_prompts import SIZE, item, point
 
+pytestmark = pytest.mark.timed
+
 fuzz = settings(
     max_examples=150, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

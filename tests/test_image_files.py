@@ -21,6 +21,8 @@ from a2lc_backend.label_studio import LabelStudioUnreachableError, image_files, 
 from a2lc_backend.label_studio.image_files import ImageFiles
 from a2lc_backend.rounds.platform import Task, TaskError
 
+pytestmark = pytest.mark.timed
+
 TOKEN = "Token 0123456789abcdef"
 FILE = b"\x89PNG the file of an image"
 

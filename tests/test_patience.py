@@ -12,6 +12,8 @@ from label_studio_sdk.core.api_error import ApiError
 from a2lc_backend.label_studio import patience
 from a2lc_backend.label_studio.patience import Patience, PatientClient, passes
 
+pytestmark = pytest.mark.timed
+
 Outcome = int | Exception
 
 

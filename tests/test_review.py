@@ -140,6 +140,20 @@ def test_who_skips_is_not_asked_again_and_others_are(ledger: Ledger) -> None:
     assert lease(ledger, BOB, 1) == ["m0"]
 
 
+def test_a_skip_that_is_taken_back_gives_no_mask_that_another_looks_at(ledger: Ledger) -> None:
+    ask(ledger, 1)
+    skip = answer(0, ANN, IGNORE, "skip")
+    ledger.add_answer(PROJECT, skip)
+    assert lease(ledger, BOB, 1) == ["m0"]
+    ledger.undo_answer(PROJECT, skip.id, ANN)
+    assert ledger.hold_questions(PROJECT, ROUND, ANN, [mask(0)], time.time() + 60) == []
+    assert lease(ledger, ANN, 1) == []
+    ledger.release_questions(PROJECT, BOB, [mask(0)])
+    assert ledger.hold_questions(PROJECT, ROUND, ANN, [mask(0), mask(7)], time.time() + 60) == [mask(0)]
+    assert ledger.hold_questions(PROJECT, ROUND + 1, ANN, [mask(0)], time.time() + 60) == []
+    assert lease(ledger, BOB, 1) == []
+
+
 def test_a_mask_that_is_wrong_is_asked_of_nobody_else(ledger: Ledger) -> None:
     ask(ledger, 1)
     ledger.add_answer(PROJECT, answer(0, ANN, IGNORE, "wrong"))
@@ -186,6 +200,8 @@ def test_masks_of_one_confusion_come_together(ledger: Ledger) -> None:
     assert ledger.suspicions(PROJECT, ROUND, ANN) == [Suspicion(0, 1, 4), Suspicion(0, 2, 3)]
     assert lease(ledger, ANN, 12, pair=(0, 2)) == ["m1", "m4", "m7"]
     assert ledger.suspicions(PROJECT, ROUND, BOB) == [Suspicion(0, 1, 4)]
+    found = ledger.lease_questions(PROJECT, ROUND, ANN, 12, time.time() + 60, (0, 2), [mask(4)])
+    assert [query.region_id for query in found] == ["m1", "m7"]
 
 
 def test_what_label_studio_says_is_taken_down_once(ledger: Ledger) -> None:

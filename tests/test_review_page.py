@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import unquote
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from a2lc_backend.demo.run import Loop
-from a2lc_backend.demo.servers import Account
-from a2lc_backend.label_studio.review import WRONG
-from scripts.screenshots import CHROMIUM, FLAGS, enter, log_in
+from scripts.screenshots import CHROMIUM, FLAGS, log_in
 from tests.conftest import Studio, wait_until
-from tests.people import NewPerson, new_person
+from tests.people import new_person
+from tests.reviewer import SEEN, Reviewer, address, as_said, held, mask_of, people_at_the_page, status
 from tests.rig import drawn_project
 from tests.test_control_room import harmless
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.timed]
 
 BUDGET, SHARED_OUT, IN_LABEL_STUDIO = 160, 100, 5
 ROUND_MS = 120_000
 MEDIAN_MS, P95_MS = 80, 150
 
-SEEN = "performance.getEntriesByName('a2lc-seen').some((mark) => performance.now() >= mark.startTime + 151)"
-"""The mask, or the screen of masks, has been visible so long that a key counts."""
-
 NEXT_PICTURE = """(old) => {
   const image = document.querySelector(".a2lc img");
   if (!image || image.src === old || !image.complete || !image.naturalWidth) return false;
   return { src: image.src, after: performance.now() - window.pressed };
+}"""
+
+LEASED = """async ([project]) => {
+  const headers = { "Content-Type": "application/json" };
+  const body = JSON.stringify({ count: 30 });
+  const reply = await fetch(`api/projects/${project}/review/lease`, { method: "POST", headers, body });
+  return (await reply.json()).questions.map((mask) => [mask.task, mask.region]);
 }"""
 
 GUARDED = """async () => {
@@ -61,61 +60,6 @@ GUARDED = """async () => {
 }"""
 
 
-Mask = tuple[int, str]
-"""Task and region."""
-
-Said = Counter[tuple[Mask, int, str]]
-"""What was said of masks by whom: a class name, `WRONG` or "skip"."""
-
-
-@dataclass
-class Reviewer:
-    """Somebody at the page, and what they said of which mask."""
-
-    person: NewPerson
-    page: Page
-    given: dict[Mask, str] = field(default_factory=dict)
-
-    def mask(self) -> Mask:
-        """The mask on the screen."""
-        return _mask_of(self.page.locator("#crop img").get_attribute("src"))
-
-    def name_of(self, key: str) -> str:
-        """The class that a key says of the mask on the screen."""
-        part = "#choices" if key.isdigit() else "#palette"
-        return self.page.locator(f"{part} button[aria-keyshortcuts='{key}'] .name").inner_text()
-
-    def press(self, key: str) -> None:
-        """Press a key as soon as it counts."""
-        self.page.wait_for_function(SEEN)
-        self.page.keyboard.press(key)
-
-    def say(self, key: str) -> Mask:
-        """Answer the mask on the screen, and wait until it is gone."""
-        self.page.wait_for_function(SEEN)
-        mask = self.mask()
-        self.given[mask] = {"Space": "skip", "0": WRONG}.get(key) or self.name_of(key)
-        shown = self.page.locator("#crop img").get_attribute("src")
-        self.page.keyboard.press(key)
-        gone = "(old) => document.querySelector('#single').hidden || !document.querySelector(`#crop img[src='${old}']`)"
-        self.page.wait_for_function(gone, arg=shown)
-        return mask
-
-    def latencies(self) -> list[float]:
-        """Milliseconds from each key to the next mask painted."""
-        found: list[float] = self.page.evaluate("performance.getEntriesByName('a2lc-next').map((one) => one.duration)")
-        return found
-
-    def all_sent(self) -> None:
-        expect(self.page.locator("#sent")).to_have_text("All sent", timeout=60_000)
-
-
-def _mask_of(address: str | None) -> Mask:
-    found = re.search(r"/masks/(\d+)/([^/]+)\.jpg", address or "")
-    assert found, address
-    return int(found[1]), unquote(found[2])
-
-
 @pytest.fixture(scope="module")
 def loop(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A project whose first queue waits."""
@@ -133,63 +77,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def reviewers(studio: Studio, loop: Loop, browser: Browser) -> Iterator[list[Reviewer]]:
-    """Two annotators, each at the page in a browser of their own."""
-    made: list[Reviewer] = []
-    faults: list[str] = []
-    for name in ("Ann", "Bob"):
-        person = new_person(studio, name)
-        context = browser.new_context(viewport={"width": 1280, "height": 720})
-        context.on("weberror", lambda fault: faults.append(str(fault.error)))
-        page = context.new_page()
-        enter(page, address(loop), Account(person.email, person.password))
-        expect(page.locator("#crop img")).to_be_visible(timeout=30_000)
-        made.append(Reviewer(person, page))
-    yield made
-    for reviewer in made:
-        reviewer.page.context.close()
-    assert faults == []
+    with people_at_the_page(studio, loop, browser, ("Ann", "Bob")) as made:
+        yield made
 
 
 @pytest.fixture
 def ann(reviewers: list[Reviewer]) -> Reviewer:
     return reviewers[0]
-
-
-def address(loop: Loop) -> str:
-    return f"{loop.server.url}/review/{loop.project_id}"
-
-
-def status(loop: Loop) -> dict[str, Any]:
-    headers = {"Authorization": f"Token {loop.account.token}"}
-    found: dict[str, Any] = httpx.get(
-        f"{loop.server.url}/api/projects/{loop.project_id}/review", headers=headers, timeout=30
-    ).json()
-    return found
-
-
-def as_said(loop: Loop, reviewers: list[Reviewer], more: Said | None = None) -> None:
-    """Label Studio holds what the reviewers said, each once and under their names, and nothing else."""
-    for reviewer in reviewers:
-        reviewer.all_sent()
-    wait_until(lambda: status(loop)["unsent"] == 0, 60, 0.2)
-    said = Counter((mask, one.person.id, text) for one in reviewers for mask, text in one.given.items())
-    assert held(loop) == said + (more or Counter())
-
-
-def held(loop: Loop) -> Said:
-    """What Label Studio holds in the review project."""
-    review_id = int(status(loop)["review_link"].split("/")[-2])
-    tasks = loop.client.tasks.list(
-        project=review_id, include="id,data,annotations,result,completed_by,was_cancelled", resolve_uri=False,
-        page_size=500,
-    )  # fmt: skip
-    found: Said = Counter()
-    for task in tasks:
-        where = task.data["a2lc"]
-        for item in task.annotations or []:
-            text = "skip" if item["was_cancelled"] else item["result"][0]["value"]["choices"][0]
-            found[(where["task"], where["region"]), int(item["completed_by"]), text] += 1
-    return found
 
 
 def test_a_key_counts_when_the_mask_was_seen_and_undo_takes_it_back(loop: Loop, ann: Reviewer) -> None:
@@ -209,6 +103,17 @@ def test_a_key_counts_when_the_mask_was_seen_and_undo_takes_it_back(loop: Loop, 
     harmless(ann.page)
 
 
+def test_the_next_eight_are_here_before_they_are_asked(loop: Loop, ann: Reviewer) -> None:
+    page = ann.page
+    page.wait_for_function("performance.getEntriesByType('resource').at(-1).responseEnd + 500 < performance.now()")
+    page.route("**/masks/**", lambda route: route.abort())
+    for _ in range(8):
+        ann.say("1")
+        expect(page.locator("#crop img")).to_be_visible(timeout=1000)
+    page.unroute("**/masks/**")
+    as_said(loop, [ann])
+
+
 def test_a_screen_of_masks_is_answered_at_once_and_the_odd_one_alone(
     loop: Loop, reviewers: list[Reviewer], ann: Reviewer
 ) -> None:
@@ -218,7 +123,7 @@ def test_a_screen_of_masks_is_answered_at_once_and_the_odd_one_alone(
     ann.page.wait_for_function(SEEN)
     count = tiles.count()
     assert count > 2, "there are masks of one confusion"
-    masks = [_mask_of(tile.locator("img").get_attribute("src")) for tile in tiles.all()]
+    masks = [mask_of(tile.locator("img").get_attribute("src")) for tile in tiles.all()]
     guess = re.fullmatch(r"All of these look like (.+) \(now .+\)\.", page.locator("#suspected").inner_text())
     assert guess
     page.keyboard.press("n")
@@ -232,7 +137,7 @@ def test_a_screen_of_masks_is_answered_at_once_and_the_odd_one_alone(
     expect(page.locator("#single")).to_be_visible()
     ann.press("Backspace")
     expect(page.locator("#tiles [aria-pressed='true']")).to_have_count(1)
-    assert [_mask_of(tile.locator("img").get_attribute("src")) for tile in tiles.all()] == masks
+    assert [mask_of(tile.locator("img").get_attribute("src")) for tile in tiles.all()] == masks
     as_said(loop, reviewers)
 
     ann.press("Space")
@@ -250,6 +155,8 @@ def test_two_people_review_a_hundred_masks_between_them(
 ) -> None:
     ann, bob = reviewers
     before = len(ann.given)
+    for reviewer in reviewers:
+        reviewer.page.evaluate("performance.clearMeasures('a2lc-next')")
     for number in range(SHARED_OUT):
         reviewers[number % 2].say(("1", "2", "3", "r")[number // 2 % 4])
     assert not set(ann.given) & set(bob.given)
@@ -257,7 +164,10 @@ def test_two_people_review_a_hundred_masks_between_them(
     as_said(loop, reviewers)
     assert status(loop)["left"] == BUDGET - SHARED_OUT - before
     expect(bob.page.locator("#progress")).to_contain_text(f"{SHARED_OUT // 2} by you")
+    for reviewer in reviewers:
+        reviewer.page.wait_for_function(SEEN)
     times = sorted(ann.latencies() + bob.latencies())
+    assert len(times) == SHARED_OUT, "every answer was followed by a mask, and each was measured"
     median, p95 = statistics.median(times), times[int(0.95 * len(times))]
     with capsys.disabled():
         print(f"\nreview page: key to next mask painted {median:.0f} ms median, {p95:.0f} ms p95, {len(times)} answers")
@@ -303,6 +213,50 @@ def test_answers_outlive_the_backend_and_the_tab(loop: Loop, reviewers: list[Rev
     as_said(loop, reviewers)
     expect(bob.page.locator("#crop img")).to_be_visible()
     assert bob.mask() not in bob.given
+
+
+def test_an_answer_that_is_refused_is_told_and_its_mask_is_asked_again(loop: Loop, reviewers: list[Reviewer]) -> None:
+    ann = reviewers[0]
+    ann.page.wait_for_function(SEEN)
+    answers = "**/review/answers"
+
+    def refuse(route: Route) -> None:
+        said = route.request.post_data_json["answers"]
+        why = "project 1 has no class 99; load the page anew"
+        route.fulfill(json={"accepted": [], "refused": [{"id": item["id"], "why": why} for item in said]})
+
+    ann.page.route(answers, refuse)
+    mask = ann.mask()
+    ann.page.keyboard.press("1")
+    alert = ann.page.get_by_role("alert")
+    expect(alert).to_contain_text("An answer was not kept: project 1 has no class 99")
+    ann.page.unroute(answers)
+    alert.get_by_role("button", name="I see").click()
+    expect(alert).to_be_hidden()
+    leases = ann.page.evaluate(LEASED, [loop.project_id])
+    assert list(mask) in leases  # held again, and shown when the page comes to it
+    while ann.mask() != mask:
+        ann.say("1")
+    ann.say("1")
+    as_said(loop, reviewers)
+
+
+def test_a_page_does_not_speak_for_who_logs_in_beside_it(loop: Loop, studio: Studio, reviewers: list[Reviewer]) -> None:
+    bob = reviewers[1]
+    bob.all_sent()
+    bob.page.wait_for_function(SEEN)
+    eve = new_person(studio, "Eve")
+    other = bob.page.context.new_page()
+    reply = other.request.post(f"{loop.server.url}/api/login", data={"email": eve.email, "password": eve.password})
+    assert reply.ok
+    bob.say("2")
+    expect(bob.page.get_by_role("alert")).to_contain_text("Eve is logged in in this browser now")
+    expect(bob.page.locator("#sent")).to_contain_text("1 kept in this browser")
+    login = {"email": bob.person.email, "password": bob.person.password}
+    assert other.request.post(f"{loop.server.url}/api/login", data=login).ok
+    other.close()
+    as_said(loop, reviewers)
+    expect(bob.page.get_by_role("alert")).to_be_hidden(timeout=40_000)
 
 
 def test_label_studios_own_page_beside_it(
@@ -355,7 +309,11 @@ def test_the_page_suits_a_phone_and_the_dark(loop: Loop, ann: Reviewer) -> None:
     expect(page.locator("#crop img")).to_be_visible()
     harmless(page)
     ann.page.wait_for_function(SEEN)
-    page.locator("#choices button").first.click()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # to the last classes
+    crop = page.locator("#crop").bounding_box()
+    assert crop is not None
+    assert 0 <= crop["y"] < 1, "the mask stays in sight"
+    page.locator("#palette button").last.click()
     expect(page.locator("#rest")).to_be_visible()
 
 

@@ -20,7 +20,7 @@ from a2lc_backend.store import Ledger
 from tests.conftest import Studio, wait_until
 from tests.rig import drawn_project
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timed]
 
 WEBHOOKS = 2000
 DISTINCT = 1624

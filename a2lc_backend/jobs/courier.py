@@ -17,6 +17,7 @@ _IN_USE_SECONDS = 120.0
 
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 30.0
 _REFUSED_SECONDS = 60.0
+"""Until an answer that Label Studio refused is tried again; the others do not wait for it."""
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ class Courier:
         self._used: dict[int, float] = {}
         self._heard: dict[int, tuple[float, str]] = {}
         self._retry: dict[int, tuple[float, float]] = {}
+        self._refused: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="a2lc-courier", daemon=True)
 
     def start(self) -> None:
@@ -79,7 +81,7 @@ class Courier:
     def _pause(self) -> float | None:
         """Seconds until something may have to be done; None for when there is nothing."""
         now = time.monotonic()
-        waits = [moment - now for moment, _ in self._retry.values()]
+        waits = [moment - now for moment in (*(moment for moment, _ in self._retry.values()), *self._refused.values())]
         waits += [self._heard.get(project_id, (now, ""))[0] + _HEAR_SECONDS - now for project_id in self._in_use()]
         return max(min(waits), 0.05) if waits else None
 
@@ -95,19 +97,21 @@ class Courier:
 
     def _deliver(self, project_id: int) -> None:
         moment, pause = self._retry.get(project_id, (0.0, _FIRST_RETRY / 2))
-        if time.monotonic() < moment:
+        now = time.monotonic()
+        if now < moment:
             return
+        self._refused = {answer: until for answer, until in self._refused.items() if until > now}
         try:
-            refused = deliver_answers(self._service.ledger, self._service.platform(project_id), project_id)
+            refused = deliver_answers(
+                self._service.ledger, self._service.platform(project_id), project_id, self._refused.keys()
+            )
         except PlatformError as error:
             pause = min(2 * pause, _LONGEST_RETRY)
             log.warning("answers wait for Label Studio", project=project_id, error=str(error), again_in=pause)
             self._retry[project_id] = (time.monotonic() + pause, pause)
             return
-        if refused:
-            self._retry[project_id] = (time.monotonic() + _REFUSED_SECONDS, _REFUSED_SECONDS)
-        else:
-            self._retry.pop(project_id, None)
+        self._retry.pop(project_id, None)
+        self._refused |= dict.fromkeys(refused, time.monotonic() + _REFUSED_SECONDS)
 
     def _hear(self, project_id: int) -> None:
         since = self._heard.get(project_id, (0.0, ""))[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 
 import structlog
@@ -16,22 +17,25 @@ from a2lc_backend.store import Answer, AnswerKind, Ledger
 log = structlog.get_logger()
 
 
-def deliver_answers(ledger: Ledger, platform: LabelStudioProject, project_id: int) -> int:
+def deliver_answers(
+    ledger: Ledger, platform: LabelStudioProject, project_id: int, without: Collection[str] = ()
+) -> list[str]:
     """Write into Label Studio what was answered or taken back on the review page.
 
     Args:
         ledger: holds the answers until they are there.
         platform: the project.
         project_id: of it.
+        without: ids of answers to leave for another time.
 
     Returns:
-        How many Label Studio refused; they are kept, and tried again the next time.
+        Ids of the answers that Label Studio refused; they are kept, to be tried again.
 
     Raises:
         LabelStudioUnreachableError: if it does not answer; the rest is kept.
     """
-    refused = 0
-    unsent = ledger.unsent_answers(project_id)
+    refused = []
+    unsent = [answer for answer in ledger.unsent_answers(project_id) if answer.id not in without]
     tasks = ledger.questions(project_id) if unsent else {}
     for answer in unsent:
         try:
@@ -39,7 +43,7 @@ def deliver_answers(ledger: Ledger, platform: LabelStudioProject, project_id: in
         except LabelStudioUnreachableError:
             raise
         except LabelStudioError as error:
-            refused += 1
+            refused.append(answer.id)
             log.error("Label Studio refuses an answer; it is kept", project=project_id, error=str(error))
         else:
             ledger.mark_sent(answer, annotation_id)
@@ -63,7 +67,7 @@ def _deliver(ledger: Ledger, platform: LabelStudioProject, project_id: int, answ
 
 
 def hear_answers(ledger: Ledger, platform: LabelStudioProject, project_id: int, since: str = "") -> str:
-    """Take down what people answered in Label Studio's own page, so that the review page does not ask it again.
+    """Take down what people answered or deleted in Label Studio's own page, so that the review page asks accordingly.
 
     Args:
         ledger: to take it down.
@@ -77,12 +81,21 @@ def hear_answers(ledger: Ledger, platform: LabelStudioProject, project_id: int, 
     Raises:
         PlatformError: if Label Studio cannot be used.
     """
-    stamps = platform.desk.stamps(since)
+    sent = ledger.sent_answers(project_id)  # before Label Studio is asked: what is sent meanwhile is not missing
+    voices = platform.desk.voices(since)
+    if voices is None:  # the next round makes the project anew
+        return ""
     classes = platform.config.classes
-    for stamp in stamps:
+    for stamp in [stamp for item in voices for stamp in item.stamps]:
         if stamp.reply is not None and (stamp.reply.label is None or stamp.reply.label in classes):
             ledger.hear_answer(project_id, _answer(stamp, stamp.reply, classes))
-    return max([since, *(stamp.updated_at for stamp in stamps)])
+    there = {stamp.id for item in voices for stamp in item.stamps}
+    changed = {item.mask for item in voices}
+    for answer in sent:
+        is_missing = answer.annotation_id not in there and (not since or answer.mask in changed)
+        if is_missing and not platform.desk.holds(answer.annotation_id):
+            ledger.hear_undo(project_id, answer.id)
+    return max([since, *(item.updated_at for item in voices)])
 
 
 def _answer(stamp: AnnotationStamp, reply: Reply, classes: tuple[str, ...]) -> Answer:

@@ -10,6 +10,7 @@ import html
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -61,6 +62,21 @@ _SPOKEN = json.dumps(
         }
     }
 )
+
+
+@dataclass(frozen=True)
+class Voices:
+    """What people said of a mask.
+
+    Attributes:
+        mask: asked about.
+        updated_at: when its task changed last, as Label Studio writes it.
+        stamps: every annotation of the task.
+    """
+
+    mask: MaskKey
+    updated_at: str
+    stamps: tuple[AnnotationStamp, ...]
 
 
 class ReviewDesk:
@@ -253,15 +269,20 @@ class ReviewDesk:
 
     # Hearing what was said
 
-    def stamps(self, since: str = "") -> list[AnnotationStamp]:
-        """Every answer, with what it says; the second project may have been deleted.
+    def stamps(self) -> list[AnnotationStamp]:
+        """Every answer, with what it says; none where the second project was deleted."""
+        return [stamp for voice in self.voices() or () for stamp in voice.stamps]
+
+    def voices(self, since: str = "") -> list[Voices] | None:
+        """What people said of each mask; None where the second project was deleted.
 
         Args:
-            since: only of tasks that changed after this time, as Label Studio writes it; all if empty.
+            since: only of tasks that changed after this time, as Label Studio writes it, among them those whose
+                annotations were deleted; all that anybody spoke about if empty.
         """
         review_id = self._review.id if self._review else self._marked()  # a ledger that was lost does not know it
         if not review_id or found_or_none(lambda: self._client.projects.get(id=review_id)) is None:
-            return []
+            return None
         query = json.loads(_SPOKEN)
         if since:
             # Label Studio has one conjunction: of changed tasks, those nobody spoke about hold no annotations.
@@ -276,8 +297,17 @@ class ReviewDesk:
                 include="id,data,annotations,result,completed_by,updated_at,was_cancelled",
             )
         )
-        asked = [(_mask_of(task.data), task.annotations or []) for task in found]
-        return [_stamp(mask, item) for mask, said in asked if mask is not None for item in said]
+        asked = [(_mask_of(task.data), task) for task in found]
+        return [
+            Voices(mask, _written(task.updated_at), tuple(_stamp(mask, item) for item in task.annotations or []))
+            for mask, task in asked
+            if mask is not None
+        ]
+
+    def holds(self, annotation_id: int) -> bool:
+        """Whether an annotation is there."""
+        with explained(self._url, f"looking for annotation {annotation_id}"):
+            return found_or_none(lambda: self._client.annotations.get(id=annotation_id)) is not None
 
     @property
     def link(self) -> str:
@@ -345,6 +375,11 @@ def _answer_id(result: Any) -> str:
     first = result[0] if isinstance(result, list) and result else None
     found = str(first.get("id", "")) if isinstance(first, dict) else ""
     return found if len(found) == len("00000000-0000-0000-0000-000000000000") else ""
+
+
+def _written(moment: datetime | None) -> str:
+    """A time as Label Studio writes it."""
+    return moment.isoformat().replace("+00:00", "Z") if moment else ""
 
 
 def _moment(text: str) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +120,7 @@ class ReviewTables(RoundTables):
 
     def lease_questions(
         self, project_id: int, number: int, annotator: int, count: int, until: float,
-        pair: tuple[int, int] | None = None,
+        pair: tuple[int, int] | None = None, without: Collection[MaskKey] = (),
     ) -> list[Query]:  # fmt: skip
         """Give somebody the first masks that nobody else has on their screen, those they hold already before others.
 
@@ -131,12 +131,14 @@ class ReviewTables(RoundTables):
             count: masks to hold in the end.
             until: when the leases run out, seconds since the epoch.
             pair: label and guess that the masks must have; any if not given.
+            without: masks not to give, whoever holds them.
         """
         now = time.time()
         held = exists().where(
             _same_mask(_LEASES, _QUERIES), _LEASES.c.annotator == annotator, _LEASES.c.until > now
         )  # fmt: skip
         where = [_asked(project_id, number), _open_for(annotator, now)]
+        where += [~_is_mask(_QUERIES, project_id, mask) for mask in without]
         if pair is not None:
             where += [_QUERIES.c.label == pair[0], _QUERIES.c.guess == pair[1]]
         wanted = (
@@ -155,11 +157,35 @@ class ReviewTables(RoundTables):
             replace_rows(db, _LEASES, rows, ("project_id", "round", "task_id", "region_id", "annotator"))
         return sorted(found, key=lambda query: query.rank)
 
-    def hold_question(self, project_id: int, annotator: int, mask: MaskKey, until: float) -> None:
-        """Give somebody a mask that they have just taken back."""
-        row = _mask_row(project_id, mask) | {"annotator": annotator, "until": until}
+    def hold_questions(
+        self, project_id: int, number: int, annotator: int, masks: Sequence[MaskKey], until: float
+    ) -> list[MaskKey]:
+        """Give somebody masks that they have on their screen, or have just taken back.
+
+        Args:
+            project_id: of the project.
+            number: of the round whose queue it is.
+            annotator: who looks at them.
+            masks: at most a hundred or so.
+            until: when the leases run out, seconds since the epoch.
+
+        Returns:
+            Those that they hold now; the others were answered, are on somebody else's screen, or of another round.
+        """
+        now, held = time.time(), []
+        free = (
+            select(_QUERIES.c.rank).join(_QUESTIONS, _same_mask(_QUESTIONS, _QUERIES))
+            .where(_asked(project_id, number), _open_for(annotator, now))
+        )  # fmt: skip
         with self._engine.begin() as db:
-            replace_rows(db, _LEASES, [row], ("project_id", "round", "task_id", "region_id", "annotator"))
+            _one_at_a_time(db, project_id)
+            for mask in masks:
+                if db.execute(free.where(_is_mask(_QUERIES, project_id, mask))).first() is None:
+                    continue
+                row = _mask_row(project_id, mask) | {"annotator": annotator, "until": until}
+                replace_rows(db, _LEASES, [row], ("project_id", "round", "task_id", "region_id", "annotator"))
+                held.append(mask)
+        return held
 
     def release_questions(self, project_id: int, annotator: int, masks: Sequence[MaskKey]) -> None:
         """Give masks back that somebody has on their screen."""
@@ -258,12 +284,23 @@ class ReviewTables(RoundTables):
             # A skip carries no id of ours; one of the same person on its way is the same.
             known = db.execute(select(table).where(or_(table.c.id == answer.id, same_annotation, own_skip))).first()
             if known is not None:
+                if not known.annotation_id:  # the reply to the request that made it was lost
+                    own = table.c.id == known.id
+                    db.execute(update(table).where(own).values(annotation_id=answer.annotation_id))
                 if known.sent and not known.undone and (known.kind, known.label) != (answer.kind, answer.label):
                     change = update(table).where(table.c.id == known.id)
                     db.execute(change.values(kind=answer.kind, label=answer.label, given_at=answer.given_at))
                     self._heed_disagreement(db, project_id, answer.mask)
                 return
         self.add_answer(project_id, answer, sent=True)
+
+    def hear_undo(self, project_id: int, answer_id: str) -> None:
+        """Take down that an answer was taken back in Label Studio, by deleting its annotation there."""
+        table = _ANSWERS
+        own = (table.c.id == answer_id, table.c.project_id == project_id, table.c.sent == 1)
+        with self._engine.begin() as db:
+            _one_at_a_time(db, project_id)
+            db.execute(update(table).where(*own).values(undone=1))
 
     def undo_answer(self, project_id: int, answer_id: str, annotator: int) -> Answer | None:
         """Take an answer back; None if that person gave no such answer."""
@@ -281,6 +318,13 @@ class ReviewTables(RoundTables):
         """Answers, and answers taken back, that Label Studio does not know of yet, oldest first."""
         table = _ANSWERS
         where = (table.c.sent == 0, table.c.project_id == project_id)
+        with self._engine.connect() as db:
+            return [_answer(row) for row in db.execute(select(table).where(*where).order_by(table.c.given_at))]
+
+    def sent_answers(self, project_id: int) -> list[Answer]:
+        """Answers that stand in Label Studio as annotations of known ids, oldest first."""
+        table = _ANSWERS
+        where = (table.c.project_id == project_id, table.c.undone == 0, table.c.sent == 1, table.c.annotation_id > 0)
         with self._engine.connect() as db:
             return [_answer(row) for row in db.execute(select(table).where(*where).order_by(table.c.given_at))]
 

@@ -25,6 +25,9 @@ from a2lc_backend.web.files import page
 Role = Literal["annotator", "admin"]
 
 COOKIE = "a2lc_session"
+PERSON = "a2lc-person"
+"""Header in which a page names the id of whoever it speaks for; a program may leave it out."""
+
 _SESSION_SECONDS = 7 * 24 * 3600
 _TOKEN_SECONDS = 300.0
 """How long Label Studio's word on an access token holds."""
@@ -89,6 +92,7 @@ class Gate:
         """
         path = request.url.path
         request.state.person = member = self._member(request)
+        _see_person(request, member)
         if _OPEN.fullmatch(path):
             return
         is_page = path == "/" or path.startswith("/review/")
@@ -235,6 +239,15 @@ def _see_origin(request: Request, own_url: str) -> None:
     hosts = {request.headers.get("host", ""), urlsplit(own_url).netloc}
     if origin and urlsplit(origin).netloc not in hosts:
         raise HTTPException(403, f"this came from {origin}; set A2LC_PUBLIC_URL if that is where people open this page")
+
+
+def _see_person(request: Request, member: Member | None) -> None:
+    """Refuse what a page says for somebody else than who has logged in in its browser meanwhile."""
+    named = request.headers.get(PERSON, "")
+    if member is not None and named and named != str(member.id):
+        raise HTTPException(
+            409, f"{member.name} is logged in in this browser now; log in as before, or load this page again"
+        )
 
 
 def _up(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 from urllib.parse import quote
@@ -58,7 +59,12 @@ class Answers(BaseModel):
 class Lease(BaseModel):
     """Asks for masks to look at."""
 
-    count: int = Field(9, ge=1, le=_MOST, description="masks to hold in the end")
+    count: int = Field(9, ge=1, le=_MOST, description="masks to hold in the end, beside those of `held`")
+    held: list[Mask] = Field(
+        [],
+        max_length=_MOST,
+        description="masks that one has on the screen for something else; they are kept, not given",
+    )
 
 
 class GridLease(Lease):
@@ -136,27 +142,29 @@ def _add_questions(app: FastAPI, service: Service, review: Review, courier: Cour
 
     @app.post("/api/projects/{project_id}/review/lease", tags=["Review"])
     def lease(project_id: Number, body: Lease, request: Request) -> dict[str, Any]:
-        """The masks to answer next, those first that this person holds already; nobody else gets them meanwhile."""
-        person = request.state.person.id
+        """The masks to answer next, those first that this person holds already; nobody else gets them meanwhile.
+
+        `lost` are those of `held` that are not this person's any more.
+        """
+        person, held = request.state.person.id, [mask.key for mask in body.held]
         with explained():
-            found = review.lease(project_id, person, body.count)
-        return {"questions": _questions(service, project_id, found), "left": _left(service, project_id, person)}
+            kept = review.renew(project_id, person, held)
+            found = review.lease(project_id, person, body.count, without=held)
+        return {
+            "questions": _questions(service, project_id, found), "left": _left(service, project_id, person),
+            "lost": [mask.model_dump() for mask in body.held if mask.key not in kept],
+        }  # fmt: skip
 
     @app.post("/api/projects/{project_id}/review/grid", tags=["Review"])
     def grid(project_id: Number, body: GridLease, request: Request) -> dict[str, Any]:
         """Masks suspected of the same confusion."""
-        person, last = request.state.person.id, service.ledger.last_done(project_id)
-        label, guess = IGNORE if body.label is None else body.label, body.guess
+        person, held = request.state.person.id, [mask.key for mask in body.held]
+        pair = None if body.guess is None else (IGNORE if body.label is None else body.label, body.guess)
         with explained():
-            if guess is None:
-                found = service.ledger.suspicions(project_id, last.number if last else -1, person)
-                if not found:
-                    return {"label": None, "guess": None, "questions": [], "left": 0}
-                label, guess = found[0].label, found[0].guess
-            questions = review.lease(project_id, person, body.count, (label, guess))
+            found = review.lease_alike(project_id, person, body.count, pair, held)
         return {
-            "label": _class(label), "guess": guess, "questions": _questions(service, project_id, questions),
-            "left": _left(service, project_id, person),
+            "label": _class(found.label), "guess": _class(found.guess),
+            "questions": _questions(service, project_id, found.questions), "left": _left(service, project_id, person),
         }  # fmt: skip
 
 
@@ -184,11 +192,14 @@ def _add_answers(app: FastAPI, service: Service, review: Review, courier: Courie
 
     @app.post("/api/projects/{project_id}/review/undo", tags=["Review"])
     def undo(project_id: Number, body: Undo, request: Request) -> dict[str, Any]:
-        """Take an answer of one's own back; the mask is held again, unless its round is over."""
+        """Take an answer of one's own back; the mask is held again, unless `why` says that it cannot be."""
         with explained():
             found = review.undo(project_id, str(body.id), request.state.person.id)
         courier.wake()
-        return {"undone": True, "question": next(iter(_questions(service, project_id, [found] if found else [])), None)}
+        held = [found.question] if found.question else []
+        return {
+            "undone": True, "question": next(iter(_questions(service, project_id, held)), None), "why": found.why
+        }  # fmt: skip
 
     @app.post("/api/projects/{project_id}/review/release", tags=["Review"])
     def release(project_id: Number, body: Masks, request: Request) -> dict[str, bool]:
@@ -197,7 +208,7 @@ def _add_answers(app: FastAPI, service: Service, review: Review, courier: Courie
         return {"released": True}
 
 
-def _questions(service: Service, project_id: int, found: list[Question]) -> list[dict[str, Any]]:
+def _questions(service: Service, project_id: int, found: Sequence[Question]) -> list[dict[str, Any]]:
     """Questions as the page wants them; addresses are relative to the root of this program."""
     root = service.settings.label_studio_url.rstrip("/")
     questions = []

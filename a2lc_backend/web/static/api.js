@@ -3,6 +3,19 @@
 /** The backend does not answer at all. */
 export class Unreachable extends Error {}
 
+let speaker = {};
+let stays = () => false;
+
+/** Say with every call whom this page speaks for; in another tab somebody else may log in. */
+export function speakFor(person) {
+  speaker = { "A2LC-Person": person };
+}
+
+/** Do not go to the login when the session is over, as long as `condition()` holds: what the page has would be lost. */
+export function stayWhile(condition) {
+  stays = condition;
+}
+
 /** The backend refuses; `status` is HTTP's. */
 export class Refused extends Error {
   constructor(message, status) {
@@ -22,7 +35,7 @@ export function tell(method, path, body, options = {}) {
 }
 
 async function call(method, path, body, options = {}) {
-  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  const headers = { ...speaker, ...(body !== undefined && { "Content-Type": "application/json" }) };
   const sent = body === undefined ? undefined : JSON.stringify(body);
   let reply;
   try {
@@ -31,7 +44,7 @@ async function call(method, path, body, options = {}) {
     throw new Unreachable(error.message);
   }
   if (reply.ok) return reply.json();
-  if (reply.status === 401 && path !== "login") {
+  if (reply.status === 401 && path !== "login" && !stays()) {
     // The session is over; one comes back to where one was.
     const here = location.pathname.slice(new URL(".", document.baseURI).pathname.length);
     location.assign(`login?next=${encodeURIComponent(here + location.hash)}`);

@@ -10,6 +10,16 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** The element of the page that has an id. */
+export function at(id) {
+  return document.getElementById(id);
+}
+
+/** Put a text there, if another one is there. */
+export function put(id, text) {
+  if (at(id).textContent !== text) at(id).textContent = text;
+}
+
 /** Put children in place of those that an element has. */
 export function fill(parent, ...children) {
   parent.replaceChildren(...children);

@@ -1,15 +1,20 @@
 // Twelve masks suspected of the same confusion.
 
 import { tell } from "./api.js";
-import { element, fill } from "./elements.js";
-import { nameOf, Sight } from "./prefetch.js";
+import { at, element, fill } from "./elements.js";
+import { bare, nameOf, Sight } from "./prefetch.js";
 
 const KEYS = "qwerasdfzxcv";
 const AHEAD = 2 * KEYS.length;
+const MOST = 100;
 
-const at = (id) => document.getElementById(id);
-
-/** The view of a screen of masks; `toggled(index, event)` is called for each, `changed()` when pictures have come. */
+/**
+ * The view of a screen of masks.
+ *
+ * `answered(name)` says whether a mask has an answer already, `apart()` gives the masks that are asked one by one,
+ * `waiting()` says how many answers the backend has not heard; `toggled(index, event)` is called for each tile that is
+ * clicked, `changed()` when pictures have come.
+ */
 export class Grid {
   /** What is on the screen: {label, guess, sights, marked}; null for nothing. */
   screen = null;
@@ -18,19 +23,17 @@ export class Grid {
 
   #names;
   #project;
-  #answered;
+  #told;
   #changed;
-  #toggled;
   #next = [];
   #pair = {};
   #turn = 0;
 
-  constructor(project, classes, { answered, toggled, changed }) {
+  constructor(project, classes, told) {
     this.#project = project;
     this.#names = new Map(classes.map((kind) => [kind.id, kind.name]));
-    this.#answered = answered;
-    this.#toggled = toggled;
-    this.#changed = changed;
+    this.#told = told;
+    this.#changed = told.changed;
   }
 
   /** Masks held for this view. */
@@ -40,7 +43,7 @@ export class Grid {
 
   /** Whether every mask can be seen, or is known not to be. */
   get isWhole() {
-    return this.screen !== null && this.screen.sights.every((sight) => sight.small || sight.fault);
+    return this.screen !== null && this.screen.sights.every((sight) => sight.small || sight.fault || this.#isGone(sight));
   }
 
   /** A pair of classes as words. */
@@ -50,10 +53,9 @@ export class Grid {
 
   /** Put masks of a pair on the screen; of the commonest if none is named. */
   async open(pair = {}) {
-    const turn = (this.#turn += 1);
+    this.clear();
+    const turn = this.#turn;
     this.#pair = pair;
-    this.#next = [];
-    this.screen = null;
     this.isEmpty = false;
     await this.#get();
     if (turn !== this.#turn) return;
@@ -61,17 +63,27 @@ export class Grid {
     this.#changed();
   }
 
-  /** The next masks of the same pair, or of the commonest other one. */
-  async next() {
-    this.screen = null;
+  /** The next masks of the same pair, if they are here already; `fill` brings more. */
+  turn() {
+    this.#leave(this.screen?.sights ?? []);
     this.#turnOver();
-    if (this.screen === null) await this.open();
-    else this.#get().catch(() => {}); // the page's own requests say when the backend is away
+    this.isEmpty = false;
+  }
+
+  /** Get the masks after these, or others where there is no screen: of the same pair first. */
+  async fill() {
+    if (this.screen) return this.#get();
+    if (this.#pair.guess !== undefined) await this.open(this.#pair);
+    if (!this.screen) await this.open();
   }
 
   /** Show a screen again that was answered. */
   restore(screen) {
     this.#turn += 1;
+    screen.sights.forEach((sight) => {
+      sight.odd = false;
+      sight.loadSmall(this.#changed);
+    });
     const same = screen.label === this.#pair.label && screen.guess === this.#pair.guess;
     this.#next = same ? [...(this.screen?.sights ?? []), ...this.#next] : [];
     this.#pair = { label: screen.label, guess: screen.guess };
@@ -83,18 +95,18 @@ export class Grid {
   clear() {
     const held = this.masks;
     this.#turn += 1;
+    this.#leave([...(this.screen?.sights ?? []), ...this.#next]);
     this.#next = [];
     this.screen = null;
     return held;
   }
 
-  /** A mask was answered elsewhere. */
+  /** A mask was answered elsewhere, or is somebody else's now. Its place stays, so that the other keys mean the same. */
   forget(name) {
     this.#next = this.#next.filter((sight) => sight.name !== name);
-    if (this.screen?.sights.some((sight) => sight.name === name)) {
-      const sights = this.screen.sights.filter((sight) => sight.name !== name);
-      this.screen = { ...this.screen, sights };
-    }
+    if (!this.screen?.sights.some((sight) => sight.name === name)) return;
+    this.screen.gone.add(name);
+    if (this.screen.sights.every((sight) => this.#isGone(sight))) this.screen = null;
   }
 
   /** The place of a key, or −1. */
@@ -105,6 +117,7 @@ export class Grid {
 
   /** Mark a mask as not of the suspected class, or take that back. */
   toggle(place) {
+    if (!this.isWhole || this.#isGone(this.screen.sights[place])) return;
     const { sights, marked } = this.screen;
     const name = sights[place].name;
     if (!marked.delete(name)) marked.add(name);
@@ -114,7 +127,9 @@ export class Grid {
 
   /** Mark all; take all marks back if all are marked. */
   toggleAll() {
-    const { sights, marked } = this.screen;
+    if (!this.isWhole) return;
+    const { marked } = this.screen;
+    const sights = this.screen.sights.filter((sight) => !this.#isGone(sight));
     if (marked.size === sights.length) marked.clear();
     else sights.forEach((sight) => marked.add(sight.name));
     sights[0].load(this.#changed);
@@ -124,7 +139,8 @@ export class Grid {
   /** The masks on the screen, parted by whether they are of the suspected class; one that nobody could see is not. */
   parted() {
     const isOdd = (sight) => !sight.small || this.screen.marked.has(sight.name);
-    return { even: this.screen.sights.filter((sight) => !isOdd(sight)), odd: this.screen.sights.filter(isOdd) };
+    const sights = this.screen.sights.filter((sight) => !this.#isGone(sight));
+    return { even: sights.filter((sight) => !isOdd(sight)), odd: sights.filter(isOdd) };
   }
 
   show() {
@@ -142,15 +158,18 @@ export class Grid {
       const isOdd = marked.has(sight.name);
       tile.setAttribute("aria-pressed", isOdd);
       tile.setAttribute("aria-label", `${KEYS[place]}: ${isOdd ? "not " : ""}${likely}`);
+      tile.disabled = this.#isGone(sight);
       const seen = tile.querySelector(".seen");
-      if (sight.small) {
+      if (tile.disabled) {
+        fill(seen, element("span", { class: "quiet" }, "answered, or asked of somebody else"));
+      } else if (sight.small) {
         if (!seen.contains(sight.small)) fill(seen, sight.small);
       } else {
         fill(seen, element("span", { class: "quiet" }, sight.fault || "on its way…"));
       }
     });
-    const even = this.parted().even.length;
-    const rest = even === sights.length ? `All ${even} are ${likely}` : `The other ${even} are ${likely}`;
+    const { even: { length: even }, odd } = this.parted(); // prettier-ignore
+    const rest = odd.length === 0 ? `All ${even} are ${likely}` : `The other ${even} are ${likely}`;
     fill(at("finish"), element("kbd", {}, "Space"), even ? ` ${rest}` : " None is: ask one by one");
   }
 
@@ -158,26 +177,40 @@ export class Grid {
     const cap = element("kbd", { "aria-hidden": "true" }, KEYS[place]);
     const not = element("span", { class: "not", "aria-hidden": "true" }, "not");
     const tile = element("button", { type: "button", "aria-keyshortcuts": KEYS[place] }, element("span", { class: "seen" }), cap, not);
-    tile.addEventListener("click", (event) => this.#toggled(place, event));
+    tile.addEventListener("click", (event) => this.#told.toggled(place, event));
     return tile;
   }
 
   #turnOver() {
-    const sights = this.#next.splice(0, KEYS.length);
+    const apart = new Set(this.#told.apart().map(nameOf));
+    const asked = this.#next.filter((sight) => !this.#told.answered(sight.name) && !apart.has(sight.name));
+    const sights = asked.splice(0, KEYS.length);
+    this.#next = asked;
     this.isEmpty = sights.length === 0;
-    this.screen = sights.length ? { ...this.#pair, sights, marked: new Set() } : null;
+    this.screen = sights.length ? { ...this.#pair, sights, marked: new Set(), gone: new Set() } : null;
+  }
+
+  #isGone(sight) {
+    return this.screen.gone.has(sight.name);
+  }
+
+  /** Nobody looks at these here any more; odd ones are looked at one by one. */
+  #leave(sights) {
+    for (const sight of sights) if (!sight.odd) sight.drop();
   }
 
   /** Hold more masks of the pair, and get their pictures. */
   async #get() {
     const turn = this.#turn;
-    const reply = await tell("POST", `projects/${this.#project}/review/grid`, { ...this.#pair, count: AHEAD });
+    const held = this.#told.apart().slice(0, MOST).map(bare);
+    const count = Math.min(AHEAD + this.#told.waiting(), MOST);
+    const reply = await tell("POST", `projects/${this.#project}/review/grid`, { ...this.#pair, count, held });
     if (turn !== this.#turn) return;
-    this.#pair = { label: reply.label, guess: reply.guess };
+    this.#pair = reply.guess === null ? {} : { label: reply.label, guess: reply.guess };
     const known = new Map(this.#next.map((sight) => [sight.name, sight]));
     const shown = new Set(this.screen?.sights.map((sight) => sight.name));
     this.#next = reply.questions
-      .filter((question) => !shown.has(nameOf(question)) && !this.#answered(nameOf(question)))
+      .filter((question) => !shown.has(nameOf(question)) && !this.#told.answered(nameOf(question)))
       .map((question) => known.get(nameOf(question)) ?? new Sight(question));
     for (const sight of this.#next) sight.loadSmall(this.#changed);
   }

@@ -22,9 +22,9 @@ export function newId() {
 /**
  * Answers of one person in one project that the backend does not have yet.
  *
- * `told` is called back: `changed()` when the count or the trouble is another, `refused(whys)` with words for answers
- * that the backend will never take, `over(mask)` when it has taken one back whose round is over, `elsewhere(mask, answered)` when
- * another tab answered a mask or took that back.
+ * `told` is called back: `changed()` when the count or the trouble is another, `refused(items)` with {answer, why} of each
+ * that the backend will never take, `over(mask, why)` when it has taken one back whose mask cannot be asked again,
+ * `elsewhere(mask, answered)` when another tab answered a mask or took that back.
  */
 export class Outbox {
   /** Why the last attempt failed; "" when it did not. */
@@ -124,19 +124,20 @@ export class Outbox {
     const done = entries.filter((entry) => decided.has(entry.answer.id));
     if (!done.length) throw new Error("the backend said nothing of the answers that it was sent");
     done.forEach((entry) => this.#cross(entry.key));
-    if (refused.size) this.#told.refused([...refused.values()]);
+    const lost = done.filter((entry) => refused.has(entry.answer.id));
+    if (lost.length) this.#told.refused(lost.map(({ answer }) => ({ answer, why: refused.get(answer.id) })));
   }
 
   async #sendUndo(entry) {
-    let question;
+    let why = "";
     try {
-      ({ question } = await this.#tell("undo", { id: entry.undo }));
+      ({ why } = await this.#tell("undo", { id: entry.undo }));
     } catch (error) {
       // An answer that was refused is not there: there is nothing to take back.
       if (!(error instanceof Refused) || error.status !== 404) throw error;
     }
     this.#cross(entry.key);
-    if (question === null) this.#told.over(entry.mask);
+    if (why) this.#told.over(entry.mask, why);
   }
 
   #tell(what, body) {

@@ -8,6 +8,11 @@ const LEASE_MS = 280_000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15_000;
 
+/** What the backend knows a mask by. */
+export function bare({ round, task, region }) {
+  return { round, task, region };
+}
+
 /** The same for the same mask. */
 export function nameOf(mask) {
   return `${mask.round} ${mask.task} ${mask.region}`;
@@ -21,12 +26,13 @@ export class Sight {
   whole = null;
   /** Why its picture is not there; "" if it is, or is on its way. */
   fault = "";
-  /** It was asked for here, by undo or from the grid, and stays whatever the next lease says. */
+  /** It was asked for here, by undo or from the grid, and comes before what the backend would ask. */
   pinned = false;
   /** It stood out on a screen of many, and is asked by itself. */
   odd = false;
 
   #loading = false;
+  #loadingSmall = false;
   #wanted = true;
 
   constructor(question) {
@@ -36,20 +42,27 @@ export class Sight {
 
   /** Get the pictures for the mask alone, until they are there or nobody wants them; `changed` is called for each. */
   async load(changed) {
-    if (this.#loading) return;
+    this.#wanted = true;
+    if (this.#loading || (this.crop && this.whole)) return;
     this.#loading = true;
-    this.crop = await this.#picture(this.question.picture, "The mask, outlined, in its surroundings", changed);
+    this.crop ??= await this.#picture(this.question.picture, "The mask, outlined, in its surroundings", changed);
     changed();
-    this.whole = await this.#picture(this.question.whole, "The whole image, with the mask outlined", changed);
+    this.whole ??= await this.#picture(this.question.whole, "The whole image, with the mask outlined", changed);
+    this.#loading = false;
     changed();
   }
 
   /** Get the picture for a screen of many. */
   async loadSmall(changed) {
-    this.small ??= await this.#picture(this.question.small, "", changed);
+    this.#wanted = true;
+    if (this.#loadingSmall || this.small) return;
+    this.#loadingSmall = true;
+    this.small = await this.#picture(this.question.small, "", changed);
+    this.#loadingSmall = false;
     changed();
   }
 
+  /** Nobody looks at it now: a picture that cannot be had is not asked for again. */
   drop() {
     this.#wanted = false;
   }
@@ -86,8 +99,9 @@ async function why(address) {
 /**
  * The masks to answer one by one.
  *
- * `answered(name)` says whether a mask has an answer already, `elsewhere()` gives the names that another view holds,
- * `changed()` is called when a picture has come or masks have.
+ * `answered(name)` says whether a mask has an answer already, `waiting()` how many answers the backend has not
+ * heard; `elsewhere()` gives the masks that another view holds, `lost(names)` is called with those of them that are not held
+ * any more, `changed()` when a picture has come or masks have.
  */
 export class Queue {
   /** The mask on the screen, or null. */
@@ -97,17 +111,13 @@ export class Queue {
 
   #next = [];
   #project;
-  #answered;
-  #elsewhere;
-  #changed;
+  #told;
   #renewed = -Infinity;
   #asking = null;
 
-  constructor(project, { answered, elsewhere, changed }) {
+  constructor(project, told) {
     this.#project = project;
-    this.#answered = answered;
-    this.#elsewhere = elsewhere;
-    this.#changed = changed;
+    this.#told = told;
   }
 
   /** Whether somebody else may have been given these masks meanwhile. */
@@ -133,13 +143,14 @@ export class Queue {
     return [this.current, ...this.#next].filter(Boolean).map((sight) => sight.question);
   }
 
-  /** Whether a mask is held that was found odd on a screen of many. */
-  get hasOdd() {
-    return [this.current, ...this.#next].some((sight) => sight?.odd);
+  /** The masks held that were found odd on a screen of many. */
+  get odd() {
+    return [this.current, ...this.#next].filter((sight) => sight?.odd).map((sight) => sight.question);
   }
 
   /** Put the next mask in place of the current one. */
   advance() {
+    this.current?.drop();
     this.current = null;
     this.settle();
     this.#loadAhead();
@@ -163,51 +174,60 @@ export class Queue {
     sights.forEach((sight) => (sight.pinned = true));
     this.current = null;
     this.#next = [...sights, ...rest];
-    this.advance();
+    this.settle();
+    this.#loadAhead();
   }
 
   /** A mask that is asked no more; its place on the screen is empty until `settle`. */
   forget(name) {
-    if (this.current?.name === name) this.current = null;
-    this.#next = this.#next.filter((sight) => sight.name !== name);
+    const isIt = (sight) => sight?.name === name;
+    [this.current, ...this.#next].filter(isIt).forEach((sight) => sight.drop());
+    if (isIt(this.current)) this.current = null;
+    this.#next = this.#next.filter((sight) => !isIt(sight));
   }
 
-  /** Renew what is held and get what is missing; `more` masks are held beside. One request at a time. */
-  async renew(more) {
+  /** Renew what is held and get what is missing. One request at a time. */
+  async renew() {
     if (this.#asking) return this.#asking;
-    this.#asking = this.#ask(more).finally(() => (this.#asking = null));
+    this.#asking = this.#ask().finally(() => (this.#asking = null));
     return this.#asking;
   }
 
-  async #ask(more) {
-    const count = Math.min(Math.max(AHEAD + 1, this.length) + more, MOST);
+  async #ask() {
+    const waiting = this.#told.waiting(); // the backend still counts their masks as held
+    const count = Math.min(Math.max(AHEAD + 1, this.length) + waiting, MOST);
     const known = new Set(this.masks.map(nameOf));
-    const reply = await tell("POST", `projects/${this.#project}/review/lease`, { count });
+    const held = this.#told.elsewhere().slice(0, MOST).map(bare);
+    const { questions, left, lost } = await tell("POST", `projects/${this.#project}/review/lease`, { count, held });
     this.#renewed = performance.now();
-    this.left = reply.left;
-    this.#merge(reply.questions, known);
-    this.#loadAhead();
-    this.#changed();
-  }
-
-  #merge(questions, known) {
+    this.left = left;
     const given = new Map(questions.map((question) => [nameOf(question), question]));
     const round = Math.max(-1, ...questions.map((question) => question.round));
+    this.#merge(given, known, round, waiting === 0);
+    this.#told.lost(lost.map(nameOf));
+    this.#loadAhead();
+    this.#told.changed();
+  }
+
+  #merge(given, known, round, settled) {
     const isOver = (sight) => round > sight.question.round;
-    // What came here while the reply was on its way cannot stand in it.
-    const stays = (sight) => !isOver(sight) && (sight.pinned || given.has(sight.name) || !known.has(sight.name));
+    // What came here while the reply was on its way cannot stand in it; what was taken back may not, until that is heard.
+    const isDue = (sight) => given.has(sight.name) || !known.has(sight.name) || (sight.pinned && !settled);
+    const stays = (sight) => !isOver(sight) && isDue(sight);
+    const before = this.current;
     if (this.current && !stays(this.current)) this.current = null; // somebody answered it elsewhere, or has it now
     const old = new Map(this.#next.map((sight) => [sight.name, sight]));
     const kept = this.#next.filter(stays);
     const first = kept.filter((sight) => sight.pinned || !given.has(sight.name));
-    const taken = new Set([...first.map((sight) => sight.name), this.current?.name, ...this.#elsewhere()]);
-    const rest = [...given.keys()].filter((name) => !taken.has(name) && !this.#answered(name));
+    const elsewhere = this.#told.elsewhere().map(nameOf);
+    const taken = new Set([...first.map((sight) => sight.name), this.current?.name, ...elsewhere]);
+    const rest = [...given.keys()].filter((name) => !taken.has(name) && !this.#told.answered(name));
     this.#next = [...first, ...rest.map((name) => old.get(name) ?? new Sight(given.get(name)))];
     const held = new Set(this.#next);
-    for (const sight of old.values()) if (!held.has(sight)) sight.drop();
+    for (const sight of [before, ...old.values()]) if (sight !== this.current && !held.has(sight)) sight?.drop();
   }
 
   #loadAhead() {
-    for (const sight of this.#next.slice(0, AHEAD)) sight.load(this.#changed);
+    for (const sight of [this.current, ...this.#next.slice(0, AHEAD)]) sight?.load(this.#told.changed);
   }
 }

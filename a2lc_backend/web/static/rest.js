@@ -1,8 +1,6 @@
 // What the review page says when there is no mask to show, and where to go on.
 
-import { element, fill } from "./elements.js";
-
-const at = (id) => document.getElementById(id);
+import { at, element, fill } from "./elements.js";
 
 /** Show a title, words and links in place of a mask; a link that is empty is left out. */
 export function rest(title, text, links = []) {

@@ -1,13 +1,14 @@
 // The review page: one key answers one mask, and the next one is there. The backend asks and keeps; see outbox.js for
-// how answers get there, prefetch.js for the masks ahead, grid.js for many at once.
+// how answers get there, prefetch.js for the masks ahead, grid.js for many at once, progress.js for the line above.
 
 import { showAccount } from "./account.js";
-import { ask, tell, Unreachable } from "./api.js";
-import { element, fill } from "./elements.js";
+import { ask, speakFor, stayWhile, tell, Unreachable } from "./api.js";
+import { at, element, fill, put } from "./elements.js";
 import { Grid } from "./grid.js";
 import { Guard, keyOf } from "./keys.js";
 import { newId, Outbox } from "./outbox.js";
-import { nameOf, Queue } from "./prefetch.js";
+import { bare, nameOf, Queue } from "./prefetch.js";
+import { goesOn, Progress } from "./progress.js";
 import { link, nothingAlike, nothingLeft, rest } from "./rest.js";
 import { Single } from "./single.js";
 
@@ -15,27 +16,22 @@ const RENEW_MS = 60_000;
 const AGAIN_MS = 10_000;
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 10_000;
-const PACE_MS = 3 * 60_000;
-const FEW = 5;
 const UNDO_MOST = 50;
 
 const project = Number(location.pathname.split("/").at(-1));
-const at = (id) => document.getElementById(id);
 
 const guard = new Guard();
 const answered = new Set(); // names of masks that have an answer from this browser
 const history = []; // what can be taken back, newest last
-let times = []; // of the last answers
-let since = 0; // answers that `status.mine` does not count yet
 let view = "single";
 let comesBack = false; // to the grid, when the odd ones of a screen are answered
 let status = null;
 let person = null;
 let shown = null;
-let trouble = "";
+let pressedAt = 0; // when the key was pressed that the next picture is for
 let retry = 0;
 let timer = 0;
-let outbox, queue, single, grid;
+let outbox, queue, single, grid, progress;
 
 begin();
 
@@ -53,17 +49,28 @@ async function begin() {
     return;
   }
   retry = 0;
+  speakFor(person.id);
   outbox = new Outbox(project, person.id, {
     changed: () => tellState(),
-    refused: (whys) => refuse(whys),
-    over: (mask) => roundIsOver(nameOf(mask)),
+    refused: (items) => refuse(items),
+    over: (mask, why) => isTakenBack(nameOf(mask), why),
     elsewhere: (mask, isAnswered) => (isAnswered ? answeredElsewhere(nameOf(mask)) : answered.delete(nameOf(mask))),
   });
+  stayWhile(() => outbox.count > 0 && !outbox.keeps);
+  progress = new Progress(status, outbox);
   outbox.answers.forEach((mask) => answered.add(nameOf(mask)));
-  const known = { answered: (name) => answered.has(name), changed: () => draw() };
-  queue = new Queue(project, { ...known, elsewhere: () => grid.masks.map(nameOf) });
+  const known = { answered: (name) => answered.has(name), waiting: () => outbox.count, changed: () => draw() };
+  queue = new Queue(project, {
+    ...known,
+    elsewhere: () => grid.masks,
+    lost: (names) => isLost(names),
+  });
   single = new Single(status.classes, (label, event) => pressed(event) && answer("label", label, event));
-  grid = new Grid(project, status.classes, { ...known, toggled: (place, event) => pressed(event) && grid.toggle(place) });
+  grid = new Grid(project, status.classes, {
+    ...known,
+    apart: () => queue.odd,
+    toggled: (place, event) => pressed(event) && grid.toggle(place),
+  });
   listen();
   showAccount(at("account"), async () => {
     await outbox.send();
@@ -80,15 +87,15 @@ async function follow() {
   try {
     if (!document.hidden) {
       status = await ask(`projects/${project}/review`);
-      since = outbox.answers.filter(countsAsMine).length;
-      await renew();
+      progress.counted(status);
+      await queue.renew();
       if (view === "grid" && !grid.screen) await grid.open();
       if (view === "grid" ? !grid.screen : !queue.length) wait = AGAIN_MS;
     }
-    trouble = "";
+    progress.trouble = "";
     retry = 0;
   } catch (error) {
-    trouble = words(error);
+    progress.trouble = words(error);
     wait = pause();
   }
   draw();
@@ -96,13 +103,9 @@ async function follow() {
   timer = setTimeout(follow, wait);
 }
 
-function renew() {
-  return queue.renew(grid.masks.length + outbox.count);
-}
-
 /** More masks are wanted; when that fails, `follow` says so and tries again. */
 function refill() {
-  if (queue.isShort) renew().catch(() => follow());
+  if (queue.isShort) queue.renew().catch(() => follow());
 }
 
 function pause() {
@@ -111,13 +114,8 @@ function pause() {
 }
 
 function words(error) {
+  if (error.status === 401) return "You are logged out here. Log in in another tab: answers that are not sent yet wait in this one.";
   return error instanceof Unreachable ? "The backend does not answer. Start it with “a2lc serve”." : error.message;
-}
-
-/** Words of a fault, as a sentence, and that one need not do anything on this page. */
-function goesOn(text) {
-  const sentence = `${text[0].toUpperCase()}${text.slice(1)}`;
-  return `${sentence}${/[.!?…]$/.test(text) ? "" : "."} This page goes on by itself.`;
 }
 
 // Answers
@@ -128,8 +126,7 @@ function note(sight, kind, label, seconds) {
   const said = { id: newId(), round, task, region, kind, label, seconds: Math.min(Number(seconds.toFixed(2)), 3600) };
   answered.add(sight.name);
   outbox.add(said);
-  times.push(performance.now());
-  if (countsAsMine(said)) since += 1;
+  progress.answered(said);
   return said;
 }
 
@@ -139,17 +136,14 @@ function remember(item) {
   if (history.length > UNDO_MOST) history.shift();
 }
 
-function countsAsMine(said) {
-  return said.kind !== "skip";
-}
-
 function answer(kind, label, event) {
   const sight = queue.current;
   if (!sight || (kind === "label" && !sight.crop)) return;
   const said = note(sight, kind, label, guard.seconds);
   remember({ sights: [sight], answers: [said] });
+  grid.forget(sight.name);
   queue.advance();
-  const isBack = comesBack && !queue.hasOdd;
+  const isBack = comesBack && !queue.odd.length;
   if (isBack) view = "grid";
   draw(event);
   say(`${kind === "label" ? nameOfClass(label) : kind === "skip" ? "Skipped" : "The mask is wrong"}. ⌫ takes it back.`);
@@ -167,16 +161,16 @@ function answerScreen(event) {
   remember({ sights: even, answers, screen });
   even.forEach((sight) => queue.forget(sight.name));
   odd.forEach((sight) => (sight.odd = true));
-  grid.next().catch(() => follow());
   if (odd.length) {
     view = "single";
     comesBack = true;
     queue.putFirst(odd);
   }
+  grid.turn();
   draw(event);
   const others = odd.length ? `, ${odd.length} asked one by one` : "";
   say(`${even.length} are ${nameOfClass(screen.guess)}${others}. ⌫ takes the screen back.`);
-  afterPaint();
+  afterPaint(() => grid.fill());
 }
 
 function undo(event) {
@@ -184,8 +178,7 @@ function undo(event) {
   if (!last) return;
   last.answers.forEach((said) => outbox.takeBack(said));
   last.sights.forEach((sight) => answered.delete(sight.name));
-  times.splice(times.length - last.answers.length);
-  since -= last.answers.filter(countsAsMine).length;
+  progress.takenBack(last.answers);
   if (last.screen) {
     view = "grid";
     last.screen.sights.forEach((sight) => queue.forget(sight.name));
@@ -199,12 +192,13 @@ function undo(event) {
   afterPaint();
 }
 
-/** What the network wants waits until the new mask can be seen. */
-function afterPaint() {
+/** What the network wants waits until the new mask can be seen; `more` comes when the answers are there. */
+function afterPaint(more = async () => {}) {
   requestAnimationFrame(() =>
     setTimeout(async () => {
       await outbox.send(); // first, so that what is left is counted with these answers
       refill();
+      more().catch(() => follow());
     }),
   );
 }
@@ -216,21 +210,25 @@ function answeredElsewhere(name) {
   draw();
 }
 
-/** An answer was taken back whose round is over: its mask is asked no more. */
-function roundIsOver(name) {
+/** An answer was taken back whose mask cannot be asked again. */
+function isTakenBack(name, why) {
   queue.forget(name);
   grid.forget(name);
   draw();
-  say("It is taken back; its round is over, so the mask is not asked again now.");
+  say(`It is taken back; ${why}.`);
 }
 
-function refuse(whys) {
-  fill(at("trouble"), `${whys.length === 1 ? "An answer was" : `${whys.length} answers were`} not kept: ${[...new Set(whys)].join("; ")} `);
-  const seen = element("button", { type: "button" }, "I see");
-  seen.addEventListener("click", () => tellTrouble(true));
-  at("trouble").append(seen);
-  at("trouble").dataset.stays = "yes";
-  at("trouble").hidden = false;
+/** Masks of the grid are somebody else's now, or their round is over. */
+function isLost(names) {
+  names.forEach((name) => grid.forget(name));
+  if (names.length && view === "grid" && !grid.screen) openGrid();
+}
+
+/** The backend will never take these answers: their masks are as they were before. */
+function refuse(items) {
+  items.forEach(({ answer }) => answered.delete(nameOf(answer)));
+  progress.refuse(items.map(({ why }) => why));
+  refill();
 }
 
 // Keys and buttons
@@ -280,6 +278,7 @@ function meaning(key) {
   if (key === "g") return () => turnTo(view === "grid" ? "single" : "grid");
   if (key === "u" || key === "backspace") return undo;
   if (view === "grid") {
+    if (!grid.isWhole) return undefined;
     if (key === " ") return answerScreen;
     if (key === "n") return () => grid.toggleAll();
     const place = grid.placeOf(key);
@@ -309,14 +308,20 @@ function turnTo(wanted) {
   comesBack = false;
   put("said", "");
   if (view === "grid") return grid.screen ? draw() : openGrid();
-  const mine = new Set(queue.masks.map(nameOf));
-  const held = grid.clear().filter((mask) => !mine.has(nameOf(mask)));
-  if (held.length) tell("POST", `projects/${project}/review/release`, { masks: held.map(bare) }).catch(() => {});
+  leaveGrid();
   draw();
   refill();
 }
 
+/** Let others have the masks of the grid. */
+function leaveGrid() {
+  const mine = new Set(queue.masks.map(nameOf));
+  const held = grid.clear().filter((mask) => !mine.has(nameOf(mask)) && !answered.has(nameOf(mask)));
+  if (held.length) tell("POST", `projects/${project}/review/release`, { masks: held.map(bare) }).catch(() => {});
+}
+
 async function openGrid(pair) {
+  leaveGrid();
   draw();
   try {
     await grid.open(pair && { label: pair.label, guess: pair.guess });
@@ -360,11 +365,15 @@ function draw(event) {
   else if (isGrid) nothingAlike(grid.isEmpty);
   else if (isAsked) single.show(queue.current);
   else nothingLeft(status, person, queue.left);
+  if (event) pressedAt = event.timeStamp;
+  if (!isAsked) pressedAt = 0;
   const now = isGrid ? (grid.isWhole ? grid.screen : null) : (queue.current?.crop ?? queue.current);
   if (now !== shown) {
     shown = now;
-    if (now) guard.swapped(event?.timeStamp);
+    const isSeen = isGrid || Boolean(queue.current?.crop);
+    if (now) guard.swapped(isSeen ? pressedAt : 0);
     else guard.emptied();
+    if (now && isSeen) pressedAt = 0;
   }
   tellState();
 }
@@ -381,34 +390,8 @@ function drawGrid() {
 }
 
 function tellState() {
-  tellProgress();
-  tellTrouble();
-}
-
-function tellProgress() {
-  const waiting = outbox.count;
-  const left = Math.max((queue.left ?? status.left) - waiting, 0);
-  const start = performance.now() - PACE_MS;
-  times = times.filter((time) => time > start);
-  const minutes = (performance.now() - times[0]) / 60_000;
-  const pace = times.length > FEW ? ` · ${Math.round((times.length - 1) / minutes)} a minute` : "";
-  put("progress", `${left} left · ${status.mine + since} by you${pace}`);
-  at("bar").max = Math.max(status.total, 1);
-  at("bar").value = Math.max(status.total - left, 0);
-  const kept = outbox.keeps ? "kept in this browser" : "leave this page open: this browser keeps nothing";
-  const text = !waiting ? "All sent" : outbox.trouble || trouble ? `Offline: ${waiting} ${kept}` : `Sending ${waiting}`;
-  put("sent", text);
-  at("sent").className = waiting && (outbox.trouble || trouble) ? "bad" : "quiet";
+  progress.show(queue?.left ?? null);
   at("undo").disabled = at("undo-grid").disabled = history.length === 0;
-}
-
-function tellTrouble(seen = false) {
-  const box = at("trouble");
-  if (seen) delete box.dataset.stays;
-  if (box.dataset.stays) return;
-  const text = trouble || (outbox.trouble && `Answers wait: ${outbox.trouble}`);
-  put("trouble", text && goesOn(text));
-  box.hidden = !text;
 }
 
 /** Say what happened, and what comes; screen readers read it out. */
@@ -416,14 +399,6 @@ function say(text) {
   put("said", view === "single" && queue.current ? `${text} Next: ${single.words}.` : text);
 }
 
-function put(id, text) {
-  if (at(id).textContent !== text) at(id).textContent = text;
-}
-
 function nameOfClass(id) {
   return status.classes.find((kind) => kind.id === id)?.name ?? "?";
-}
-
-function bare({ round, task, region }) {
-  return { round, task, region };
 }

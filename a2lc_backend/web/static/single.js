@@ -1,10 +1,8 @@
 // One mask: its picture, its likely classes, all classes.
 
-import { element, fill } from "./elements.js";
+import { at, element, fill } from "./elements.js";
 
 const CHOICES = 4;
-
-const at = (id) => document.getElementById(id);
 
 /** A class with its colour. */
 export function chip(kind) {
@@ -40,7 +38,10 @@ export class Single {
 
   /** Show a mask, or that the next one is on its way (null). */
   show(sight) {
-    if (sight && sight !== this.#shown) this.#ask(sight.question);
+    if (sight && sight !== this.#shown) {
+      this.#ask(sight.question);
+      scrollTo(0, 0); // on a phone the classes stand below the picture
+    }
     this.#shown = sight;
     if (!sight?.crop) fill(at("crop"), element("p", {}, sight?.fault || "The picture is on its way…"));
     else if (!at("crop").contains(sight.crop)) fill(at("crop"), sight.crop);
