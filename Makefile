@@ -9,7 +9,9 @@ LABEL_STUDIO := .venv-label-studio/bin/label-studio
 TEST := A2LC_TEST_LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest
 JOBS ?= 2
 
-.PHONY: demo test servers bench bench-speed bench-scale test-fast lint format lock screenshots clean
+.PHONY: install demo test servers bench bench-speed bench-scale test-fast lint format docs lock screenshots clean
+
+install: .venv/.installed .venv-label-studio/.installed  ## This program in .venv, Label Studio in .venv-label-studio
 
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
@@ -43,6 +45,9 @@ lint: .venv/.dev  ## Style, types, and known vulnerabilities of the packages
 format: .venv/.dev  ## Put the style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/.dev  ## The reference pages of docs/reference, from the code
+	$(BIN)/python -m scripts.reference
 
 lock: $(UV)  ## Pin every package again, from pyproject.toml
 	./scripts/lock.sh $(UV)

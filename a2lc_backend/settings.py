@@ -55,13 +55,16 @@ class ProjectSettings(BaseModel):
         background: class of the pixels that no mask covers; they stay without label if empty.
         appearance: which foundation model tells the corrector how masks look, beside colour and shape: `auto` the one
             that made the masks, if any did; `looks` none.
-        segmenter: θ; `auto` is `head` where a backbone is set, else `unet`; `deeplabv3plus` is the paper's, for a GPU.
+        segmenter: θ; `auto` is `head` on a frozen backbone where one is set, else a small `unet` from scratch;
+            `deeplabv3plus` is the paper's, for a GPU.
         encoder: network of torchvision under `deeplabv3plus`.
-        iterations: steps that `deeplabv3plus` trains; with crop, batch and learning rate as in the paper on Cityscapes.
+        iterations: steps that `deeplabv3plus` trains; with crop, batch and learning rate as in the paper on Cityscapes
+            (on PASCAL VOC crop 513, batch 16, learning rate 0.1).
         crop: side of its training crops in pixels.
         batch: its crops a step.
         learning_rate: of its decoder at the first step.
-        corrector: ψ.
+        corrector: ψ: `boosted` learns from all answers so far (docs/method.md), `paper` is the paper's, `none` leaves
+            all correcting to people.
         ranking: `doubt` heeds θ and the corrector's own doubt (docs/method.md), `abc` is the paper's, `cil` the same
             without class weights.
         explore: share of the queue that is drawn at random, so that the corrector also learns what no ranking asks.
@@ -177,7 +180,7 @@ class Settings(BaseSettings):
         clicks: weights that answer smart tools in Label Studio; `auto`: those that made the project's masks, else
             those of SAM, else of SAM 2, if they are there; `off`.
         embeddings_memory: MB of image embeddings that a process keeps in memory.
-        embeddings_disk: GB of image embeddings that are kept as artifacts.
+        embeddings_disk: GB of image embeddings that are kept as artifacts; those used longest ago are dropped.
         world: world folder whose masks and first labels the `world` proposals read.
         backbone: frozen feature extractor of the `head` segmenter: a `torch.export` file (.pt2), or a state dict of a
             torchvision ResNet; or such a state dict that the encoder of `deeplabv3plus` starts from.
@@ -444,7 +447,7 @@ def _refuse_unknown(given: Iterable[str]) -> None:
 def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
     """What may have been meant by a name; a prefix that all names have does not make them alike."""
     found = get_close_matches(name.removeprefix(prefix), [other.removeprefix(prefix) for other in known], n=1)
-    return f"; did you mean {prefix}{found[0]}?" if found else "; the README lists them"
+    return f"; did you mean {prefix}{found[0]}?" if found else "; docs/reference/settings.md lists them"
 
 
 def describe(error: ValidationError | TypeError, from_environment: Collection[str] = ()) -> str:

@@ -23,7 +23,7 @@ from a2lc_backend.demo.servers import Account, Server, label_studio
 from a2lc_backend.label_studio import close_client, open_client
 from a2lc_backend.masks import MaskSet
 from a2lc_backend.store import Artifacts, Ledger
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, S3Server
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -56,6 +56,17 @@ def plain_logs() -> Iterator[None]:
 def postgres() -> Iterator[PostgresServer]:
     """A real PostgreSQL on a free port."""
     server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server that speaks S3 on a free port, with an empty bucket."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
     try:
         server.start()
         yield server

@@ -1,4 +1,4 @@
-"""Real servers that tests start on free ports, wait for and end: Redis and PostgreSQL."""
+"""Real servers that tests start on free ports, wait for and end: Redis, PostgreSQL, and one that speaks S3."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from pathlib import Path
+
+import httpx
 
 from a2lc_backend.demo.servers import free_port
 
@@ -27,6 +30,14 @@ def wait_for_port(port: int) -> None:
                 return
         assert time.monotonic() < end, f"nobody listens on {port}"
         time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    """Whether a server says that it is healthy."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 class RedisServer:
@@ -112,3 +123,35 @@ class PostgresServer:
         assert found, f"there is no {program}; run these tests with `make test`, which installs PostgreSQL"
         user = ["runuser", "-u", "postgres", "--"] if getpass.getuser() == "root" else []
         return [*user, str(found), *arguments]
+
+
+class S3Server:
+    """A server that speaks S3, with an empty bucket; it forgets everything when it ends."""
+
+    bucket = "masks"
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._log = folder / "s3.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What programs that use it need to know."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "of-no-value",
+        }  # fmt: skip
+
+    def start(self) -> None:
+        """Start it and make the bucket."""
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for_port(self.port)
+        httpx.put(f"http://127.0.0.1:{self.port}/{self.bucket}", timeout=30).raise_for_status()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(30)

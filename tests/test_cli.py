@@ -146,7 +146,9 @@ def test_a_slip_of_the_pen_is_no_setting(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delenv("A2LC_BUGDET")
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("A2LC_TOTALLY_ELSE=1\n")
-    assert "A2LC_TOTALLY_ELSE is no setting; the README lists them" in RUN.invoke(app, ["doctor"]).output
+    assert (
+        "A2LC_TOTALLY_ELSE is no setting; docs/reference/settings.md lists them" in RUN.invoke(app, ["doctor"]).output
+    )
     with pytest.raises(
         SettingsError, match=r"butget is no setting of a project; did you mean budget\?.*Settings > Model"
     ):

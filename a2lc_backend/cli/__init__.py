@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from contextlib import closing
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,14 @@ def main() -> None:
     # Torch's threads else keep a core busy for milliseconds while they wait, which all other threads pay for: looking
     # at one image of `camvid` took 32 to 33 ms on two cores, and takes 25.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    app()
+    try:
+        app()
+    except RuntimeError as error:
+        from a2lc_backend.store import NewerLedgerError  # noqa: PLC0415
+
+        if isinstance(error, NewerLedgerError):
+            sys.exit(str(error))
+        raise
 
 
 @app.command()

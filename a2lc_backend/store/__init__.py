@@ -2,7 +2,7 @@
 
 from a2lc_backend.store.artifacts import ArtifactError, Artifacts, is_sound
 from a2lc_backend.store.jobs import ALIVE_SECONDS
-from a2lc_backend.store.ledger import Ledger
+from a2lc_backend.store.ledger import Ledger, NewerLedgerError
 from a2lc_backend.store.records import (
     Answer,
     AnswerKind,
@@ -48,6 +48,7 @@ __all__ = [
     "Event",
     "Ledger",
     "MaskKey",
+    "NewerLedgerError",
     "Person",
     "Phase",
     "Problem",

@@ -49,7 +49,7 @@ class Artifacts:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
             raise ArtifactError(
-                f"artifacts cannot be kept at {url}: {error}; install the driver (s3: pip install s3fs) or set "
+                f"artifacts cannot be kept at {url}: {error}; install the driver (gs: pip install gcsfs) or set "
                 "A2LC_ARTIFACTS_URL to another address"
             ) from error
         self._is_local = "file" in self._fs.protocol
@@ -114,6 +114,7 @@ class Artifacts:
     def delete(self, prefix: str) -> None:
         """Delete every artifact whose key starts with a folder's name; none is no error."""
         path = self._path(prefix)
+        self._fs.invalidate_cache()  # else an object that another process has written since is not listed, and stays
         with suppress(FileNotFoundError):  # another process may delete it in the same instant
             if self._fs.exists(path):
                 self._fs.rm(path, recursive=True)

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import and_, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError
@@ -42,6 +44,10 @@ from a2lc_backend.store.trust import TrustTables
 from a2lc_backend.store.whole import WholeProject
 
 
+class NewerLedgerError(RuntimeError):
+    """The database was brought to a newer schema than this program knows; the message names the mend."""
+
+
 class Ledger(
     TrustTables, HistoryTables, JobTables, EmbeddingTables, PeopleTables, ReviewTables, SettingTables, WholeProject
 ):
@@ -50,6 +56,9 @@ class Ledger(
     Args:
         url: SQLAlchemy address such as `sqlite:////var/lib/a2lc/ledger.db`. The database is brought to the present
             schema when it is opened.
+
+    Raises:
+        NewerLedgerError: for a database that a newer version of the program has opened.
     """
 
     def __init__(self, url: str) -> None:
@@ -60,6 +69,7 @@ class Ledger(
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             config.attributes["connection"] = connection
+            _refuse_newer(connection, ScriptDirectory.from_config(config))
             command.upgrade(config, "head")
             connection.commit()
 
@@ -414,6 +424,17 @@ def _lock_schema(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+
+
+def _refuse_newer(connection: Connection, known: ScriptDirectory) -> None:
+    """Raise NewerLedgerError for a schema that no migration of this program leads to."""
+    revisions = {script.revision for script in known.walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - revisions
+    if unknown:
+        raise NewerLedgerError(
+            f"the ledger has the schema {', '.join(sorted(unknown))}, which is newer than this program; install the "
+            "version that made it, or restore the backup from before the upgrade (docs/operations.md)"
+        )
 
 
 def _with_driver(url: str) -> str:
