@@ -21,7 +21,7 @@ DOCUMENTS = documents()
 WRITTEN = [name for name in DOCUMENTS if not name.startswith("docs/reference/")]
 LANGUAGES = {"sh", "bash", "python", "xml", "json", "text", "yaml", "dockerfile", "ini", "nginx", "toml", "sql"}
 
-OF_LABEL_STUDIO = {
+OF_LABEL_STUDIO = {"LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK",
     "LABEL_STUDIO_BASE_DATA_DIR", "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN", "LABEL_STUDIO_HOST", "LABEL_STUDIO_PASSWORD",
     "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_USER_TOKEN", "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED",
     "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",

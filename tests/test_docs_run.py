@@ -54,6 +54,8 @@ PROJECT = f"{HERE}::test_commands_about_a_project"
 BACKUP = "tests/test_upgrade.py::test_the_backup_of_operations_comes_back"
 LOST = f"{HERE}::test_a_store_that_is_lost_is_rebuilt"
 
+SECRETS = "tests/test_docker.py::test_each_service_gets_its_secrets_and_no_other_and_none_is_written_down"
+
 RUN_BY: dict[tuple[str, str], str] = {
     (TUTORIAL, "*"): f"{HERE}::test_the_tutorial",
     ("README.md", "export LABEL_STUDIO_URL=http://label-studio.example:8080"): SERVERS,
@@ -72,6 +74,7 @@ RUN_BY: dict[tuple[str, str], str] = {
     (WORKERS, "a2lc worker --queues a2lc-gpu,a2lc-cpu"): f"{HERE}::test_workers_on_postgresql_and_redis",
     (POSTGRES, NEW_ROLE): f"{HERE}::test_workers_on_postgresql_and_redis",
     (POSTGRES, LEDGER): f"{HERE}::test_workers_on_postgresql_and_redis",
+    ("docs/docker.md", "docker/secrets.sh"): SECRETS,
     (OPERATIONS, "mkdir backup"): BACKUP,
     (OPERATIONS, "mkdir backup-of-team"): BACKUP,
     (OPERATIONS, 'mkdir -p "$A2LC_DATA_DIR"'): BACKUP,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import closing
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
