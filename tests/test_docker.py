@@ -28,7 +28,7 @@ from a2lc_backend.cli import app
 from a2lc_backend.demo.servers import Server, free_port
 from a2lc_backend.label_studio import close_client
 from a2lc_backend.settings import Settings
-from tests.conftest import LABEL_STUDIO_PROGRAM, REPOSITORY
+from tests.conftest import LABEL_STUDIO_PROGRAM, REPOSITORY, wait_until
 from tests.rig import SHORT, WorkerProcess
 from tests.servers import PostgresServer, RedisServer
 
@@ -258,7 +258,7 @@ def test_the_services_find_each_other_and_run_a_round(team: Team, tmp_path: Path
         files={path.name: (path.name, path.read_bytes()) for path in paths},
     ).raise_for_status()  # fmt: skip
     assert team.run("backend", "health").returncode == 0
-    assert "lives" in team.run("worker", "health", "--worker").stdout
+    wait_until(lambda: team.run("worker", "health", "--worker").stdout.startswith("lives"), 60, 0.5)
     assert "connected" in team.run("backend", "connect", *project).stdout
     round_0 = team.run("backend", "rounds", "next", *project)
     assert round_0.returncode == 0, round_0.stdout + round_0.stderr
