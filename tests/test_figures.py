@@ -109,7 +109,7 @@ def test_the_lineage_of_a_corrected_mask(web: TestClient, service: Service) -> N
     taught = found["teaching"]
     assert (taught["label"], taught["round"], taught["agreeing"], taught["nearest"]) == ("Road", 1, 2, 3)
     assert [(one["task_id"], one["region_id"]) for one in taught["teachers"]] == [(2, "m1"), (1, "m1")]
-    assert taught["teachers"][0]["picture"] == f"{AT}/rounds/1/masks/2/m1.jpg"
+    assert taught["teachers"][0]["picture"] == f"{AT[1:]}/rounds/1/masks/2/m1.jpg"
     assert found["label_studio"].endswith("/data?task=2")
 
     service.ledger.undo(PROJECT, [Undone(1, 2, "m3", SKY, ROAD, "foundation")], 1, "a2lc-r1-0000000u")

@@ -8,10 +8,19 @@ export async function showAccount(place, before = () => {}) {
   const me = await ask("me").catch(() => null);
   if (!me?.email) return;
   const leave = element("button", { type: "button" }, "Log out");
+  const trouble = element("span", { class: "bad", role: "alert" });
   leave.addEventListener("click", async () => {
-    await before();
-    await tell("POST", "logout").catch(() => {});
-    location.assign("login");
+    leave.disabled = true;
+    trouble.textContent = "";
+    try {
+      await before();
+      await tell("POST", "logout");
+      location.assign("login");
+    } catch (error) {
+      // Who believes to be logged out leaves the room to the next person.
+      trouble.textContent = `You are still logged in: ${error.message}`;
+      leave.disabled = false;
+    }
   });
-  fill(place, element("span", { title: me.email }, me.name), leave);
+  fill(place, element("span", { title: me.email }, me.name), leave, trouble);
 }
