@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -32,6 +31,7 @@ from a2lc_backend.store import (
     Undone,
 )
 from scripts.screenshots import CHROMIUM, FLAGS
+from tests.browser import harmless
 from tests.conftest import OWN_TOKEN, REPOSITORY
 from tests.stored import CAR, HUMAN, PROJECT, ROAD, SKY, StoredProject
 
@@ -253,13 +253,6 @@ def browser_page(crowded: Server) -> Iterator[Page]:
         yield opened
         browser.close()
         assert faults == []
-
-
-def harmless(page: Page) -> None:
-    """The page has no serious accessibility problem, and nothing sticks out sideways."""
-    found = [item for item in Axe().run(page).response["violations"] if item["impact"] in ("serious", "critical")]
-    assert found == []
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 @pytest.mark.e2e

@@ -60,4 +60,3 @@ def _teaching(project_id: int, found: Teaching) -> dict[str, Any]:
 
 def _pace(pace: Pace) -> dict[str, Any]:
     return asdict(pace) | {"answers_an_hour": pace.answers_an_hour, "changes_an_hour": pace.changes_an_hour}
-

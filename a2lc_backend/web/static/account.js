@@ -8,19 +8,18 @@ export async function showAccount(place, before = () => {}) {
   const me = await ask("me").catch(() => null);
   if (!me?.email) return;
   const leave = element("button", { type: "button" }, "Log out");
-  const trouble = element("span", { class: "bad", role: "alert" });
   leave.addEventListener("click", async () => {
     leave.disabled = true;
-    trouble.textContent = "";
+    place.querySelector("[role=alert]")?.remove();
     try {
       await before();
       await tell("POST", "logout");
       location.assign("login");
     } catch (error) {
       // Who believes to be logged out leaves the room to the next person.
-      trouble.textContent = `You are still logged in: ${error.message}`;
+      place.append(element("span", { class: "bad", role: "alert" }, `You are still logged in: ${error.message}`));
       leave.disabled = false;
     }
   });
-  fill(place, element("span", { title: me.email }, me.name), leave, trouble);
+  fill(place, element("span", { title: me.email }, me.name), leave);
 }
