@@ -98,7 +98,7 @@ def test_an_answer_that_comes_late_does_not_show_another_project(page: Page) -> 
     held: list[Route] = []
     page.evaluate(f"location.hash = '#/{OTHER}'")
     expect(page.get_by_role("heading", name="Round 0: done")).to_be_visible()
-    page.route(f"**/api/projects/{PROJECT}/rounds", lambda route: held.append(route))
+    page.route(f"**/api/projects/{PROJECT}/rounds", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it calls
     with page.expect_request(f"**/api/projects/{PROJECT}/rounds"):
         page.evaluate(f"location.hash = '#/{PROJECT}'")
     expect(page.get_by_text("Looking the project up…")).to_be_visible()
