@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -144,9 +145,17 @@ def test_a_project_without_tasks_says_what_to_do(room: Room, studio: Studio) -> 
     attach(loop.client, loop.studio.url, int(empty.id or 0), loop.server.url)
     assert loop.server.ask(f"/api/projects/{empty.id}/rounds", "POST", {}).status_code == 202
     page.goto(f"{loop.server.url}/#/{empty.id}")
-    expect(page.get_by_role("heading", name=re.compile("^Round 0: (done|failed)"))).to_be_visible(timeout=ROUND_MS)
-    print(page.locator("#room").inner_text())
+    expect(page.get_by_role("heading", name="Round 0: failed")).to_be_visible(timeout=ROUND_MS)
+    expect(page.get_by_text("has no images; import some into it in Label Studio")).to_be_visible()
     harmless(page)
+    image = loop.world.image_path(loop.world.names[0])
+    reply = httpx.post(
+        f"{loop.studio.url}/api/projects/{empty.id}/import", files={image.name: image.read_bytes()}, timeout=60,
+        headers={"Authorization": f"Token {loop.account.token}"},
+    )  # fmt: skip
+    reply.raise_for_status()
+    page.get_by_role("button", name="Go on with round 0").click()
+    expect(page.get_by_role("heading", name="Round 0: done")).to_be_visible(timeout=ROUND_MS)
     page.goto(f"{loop.server.url}/#/{loop.project_id}")
     expect(page.get_by_role("heading", name="Round 1: cancelled")).to_be_visible()
 
