@@ -133,9 +133,10 @@ def test_two_questions_are_answered_each_by_itself(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.wait_for_function("answers.length === 2")
     assert page.evaluate("answers") == [["refused", True], ["cancel", False]]
-    page.evaluate(
-        "import('./static/controls.js').then((one) => one.sure('Once more?', '', 'Yes').then((y) => answers.push(y)))"
-    )
+    page.evaluate("""async () => {
+      const { sure } = await import("./static/controls.js");
+      sure("Once more?", "", "Yes").then((yes) => answers.push(yes));
+    }""")
     page.keyboard.press("Escape")
     page.wait_for_function("answers.at(-1) === false")
 

@@ -54,7 +54,7 @@ def collect(context: Context, _items: Items, progress: Progress) -> None:
     take_over(context, progress)
     if not context.ledger.tasks(context.project_id):
         raise PlatformError(
-            f"project {context.project_id} has no images; import some into it in Label Studio, then go on with the round"
+            f"project {context.project_id} has no images; import some in Label Studio, then go on with the round"
         )
     context.ledger.save_project(replace(context.project(), news=False))
 

@@ -3,7 +3,7 @@
 import { ask, tell } from "./api.js";
 import { button, dialogOf, sure } from "./controls.js";
 import { element, fill, row, table } from "./elements.js";
-import { failure, words } from "./load.js";
+import { failure, Load, words } from "./load.js";
 
 const FIRST = [
   "budget", "policy", "precision", "auto_round", "explore", "audit", "second_opinion", "regions_shown", "annotators", "review",
@@ -13,8 +13,11 @@ const FIRST = [
 const ORIGINS = { default: "default", installation: "set by the installation", project: "set for this project" };
 
 const { dialog, title, body } = dialogOf("settings");
-let opened = 0; // the last time that settings were asked for; what comes for an earlier time comes too late
+let opened = 0; // how often settings were asked for; what was saved for an earlier time comes back too late
 let unsaved = () => false;
+const load = new Load();
+
+dialog.addEventListener("close", () => load.stop());
 
 // One may have pressed Escape by mistake.
 dialog.addEventListener("cancel", (event) => {
@@ -23,23 +26,26 @@ dialog.addEventListener("cancel", (event) => {
 });
 
 /** Show the settings of a project. */
-export async function openSettings(project) {
-  const mine = ++opened;
+export function openSettings(project) {
+  opened += 1;
   unsaved = () => false;
   title.textContent = `Settings of ${project.title}`;
   fill(body, element("p", { "aria-live": "polite" }, "Reading them from Label Studio …"));
   if (!dialog.open) dialog.showModal();
   const at = `projects/${project.id}/settings`;
-  const [form, changes] = await Promise.allSettled([ask(at), ask(`${at}/history`)]);
-  if (mine !== opened) return;
-  if (form.status === "fulfilled" && changes.status === "fulfilled") {
-    show(project, form.value, changes.value, "");
-    return;
-  }
-  // The history needs no Label Studio.
-  const why = words(form.reason ?? changes.reason);
-  const known = changes.status === "fulfilled" ? history(changes.value) : "";
-  fill(body, failure("settings-again", why, () => openSettings(project)), known, element("menu", {}, closing()));
+  let changes = null; // these need no Label Studio
+  const get = async () => {
+    changes = await ask(`${at}/history`);
+    return ask(at);
+  };
+  const fail = (why) => {
+    if (body.dataset.why === why && body.querySelector(".failure")) return; // it failed once more
+    body.dataset.why = why;
+    const known = changes ? history(changes) : "";
+    fill(body, failure("settings-again", why, load.again), known, element("menu", {}, closing()));
+  };
+  load.stop();
+  return load.want("settings", get, (form) => show(project, form, changes, ""), fail);
 }
 
 const closing = () => button("settings-close", "Close", close);
