@@ -94,7 +94,7 @@ class Undone:
 
 @dataclass(frozen=True)
 class _Interface:
-    """What a project looks like in Label Studio, as it was lately."""
+    """What a project looks like in Label Studio, as it was lately; it is looked up again after `until`."""
 
     until: float
     classes: tuple[ReviewClass, ...]
