@@ -27,6 +27,7 @@ def preview(service: Service, project_id: int, tell: Tell) -> Preview:
         PlatformError: if Label Studio cannot be used.
         SettingsError: if the project's extra params are wrong.
     """
+    service.pulse.require()  # somebody waits for it
     context = service.catch_up(project_id, lambda done, total: tell("answers", done, total))
     # From here on nothing is written that counts, so that a round may begin meanwhile.
     return preview_round(context, tell)

@@ -126,7 +126,7 @@ class SettingsDesk:
             except SettingsError as error:
                 raise WrongSettingsError(_by_field(error)) from error
             if wanted != own:
-                self._service.platform(project_id).save_extra_params(self._service.settings.own_url, wanted)
+                self._service.present(project_id).save_extra_params(self._service.settings.own_url, wanted)
                 self._write_down(project_id, own, wanted, person)
         return self._form(wanted)
 
@@ -143,7 +143,7 @@ class SettingsDesk:
         ]  # fmt: skip
 
     def _read(self, project_id: int) -> dict[str, Any]:
-        return self._service.platform(project_id).extra_params(self._service.settings.own_url)
+        return self._service.present(project_id).extra_params(self._service.settings.own_url)
 
     def _notice(self, project_id: int, own: Mapping[str, Any]) -> None:
         """Write down what was changed in Label Studio since the last look."""

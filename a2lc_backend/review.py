@@ -19,7 +19,8 @@ from a2lc_backend.store import Answer, MaskKey, Project, Query, ReviewCount, Rou
 LEASE_SECONDS = 300.0
 """How long a mask is one person's after their page last asked for masks."""
 
-_PROJECT_SECONDS = 300.0
+_PROJECT_SECONDS, _RETRY_SECONDS = 300.0, 5.0
+"""How long it holds what a project looks like in Label Studio, and that Label Studio did not say."""
 
 
 class AnswerRefusedError(ValueError):
@@ -93,9 +94,9 @@ class Undone:
 
 @dataclass(frozen=True)
 class _Interface:
-    """What a project looks like in Label Studio, as it was lately."""
+    """What a project looks like in Label Studio, as it was lately; it is looked up again after `until`."""
 
-    made: float
+    until: float
     classes: tuple[ReviewClass, ...]
     queue_link: str
 
@@ -256,21 +257,23 @@ class Review:
     def _interface(self, project: Project) -> _Interface:
         """Colours and links of a project, looked up in Label Studio now and then; it may be away."""
         known = self._interfaces.get(project.id)
-        if known is not None and time.monotonic() - known.made < _PROJECT_SECONDS:
+        if known is not None and time.monotonic() < known.until:
             return known
-        colours, link = dict(own_colours(project.classes)), known.queue_link if known else ""
+        colours, link, seconds = dict(own_colours(project.classes)), "", _PROJECT_SECONDS
         try:
-            platform = self._service.platform(project.id)
+            platform = self._service.present(project.id)
             colours |= {label.name: label.background or colours.get(label.name, "") for label in platform.config.labels}
             link = platform.queue_link(self._service.settings.label_studio_browser_url)
         except PlatformError:
+            seconds = _RETRY_SECONDS
             if known is not None:
+                self._interfaces[project.id] = known = replace(known, until=time.monotonic() + seconds)
                 return known
         keys = review_keys(project.classes)
         classes = tuple(
             ReviewClass(index, name, colours[name], keys[index]) for index, name in enumerate(project.classes)
         )
-        found = _Interface(time.monotonic(), classes, link)
+        found = _Interface(time.monotonic() + seconds, classes, link)
         self._interfaces[project.id] = found
         return found
 

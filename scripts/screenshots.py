@@ -22,6 +22,14 @@ FLAGS = [
     "--no-first-run",
 ]  # fmt: skip
 
+SEEN = "performance.getEntriesByName('a2lc-seen').some((mark) => performance.now() >= mark.startTime + 151)"
+"""On the review page: the mask, or the screen of masks, has been visible so long that a key counts."""
+
+_WHOLE = """(selector) => {
+  const images = [...document.querySelectorAll(selector)];
+  return images.length > 0 && images.every((one) => one.naturalWidth > 0);
+}"""
+
 
 def main() -> None:
     """Take every picture."""
@@ -87,11 +95,11 @@ def _control_room(page: Page, loop: Loop, folder: Path) -> None:
     page.goto(f"{loop.server.url}/#/{loop.project_id}")
     page.get_by_role("button", name="→").first.click()
     page.locator(".masks img").first.wait_for()
-    page.wait_for_function("[...document.querySelectorAll('.masks img')].every((one) => one.naturalWidth > 0)")
+    page.wait_for_function(_WHOLE, arg=".masks img")
     page.screenshot(path=folder / "control-room.png")
     page.locator(".masks button").first.click()
-    page.wait_for_function("[...document.querySelectorAll('.teachers img')].some((one) => one.naturalWidth > 0)")
-    page.wait_for_function("[...document.querySelectorAll('#lineage img')].every((one) => one.naturalWidth > 0)")
+    page.wait_for_function(_WHOLE, arg=".teachers img")
+    page.wait_for_function(_WHOLE, arg="#lineage img")
     page.screenshot(path=folder / "mask-history.png")
 
 
@@ -111,9 +119,8 @@ def _review_page(page: Page, loop: Loop, folder: Path) -> None:
     page.goto(f"{loop.server.url}/review/{loop.project_id}")
     page.locator("#whole img").wait_for()
     page.screenshot(path=folder / "review-page.png")
-    seen = "performance.getEntriesByName('a2lc-seen').some((mark) => performance.now() >= mark.startTime + 151)"
     for key in ("g", "q"):
-        page.wait_for_function(seen)
+        page.wait_for_function(SEEN)
         page.keyboard.press(key)
         page.locator("#tiles img").first.wait_for()
     page.locator("#tiles [aria-pressed='true']").wait_for()

@@ -16,12 +16,9 @@ from playwright.sync_api import Browser, Page, expect
 from a2lc_backend.demo.run import Loop
 from a2lc_backend.demo.servers import Account
 from a2lc_backend.label_studio.review import WRONG
-from scripts.screenshots import enter
+from scripts.screenshots import SEEN, enter
 from tests.conftest import Studio, wait_until
 from tests.people import NewPerson, new_person
-
-SEEN = "performance.getEntriesByName('a2lc-seen').some((mark) => performance.now() >= mark.startTime + 151)"
-"""The mask, or the screen of masks, has been visible so long that a key counts."""
 
 Mask = tuple[int, str]
 """Task and region."""

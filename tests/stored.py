@@ -27,23 +27,27 @@ class StoredProject:
         images: tasks 1, 2, …
         grid: rows and columns of masks, 64 pixels each, named m1, m2, …
         first: class id of every mask at first.
+        project_id: of the project.
+        title: of the project.
     """
 
     def __init__(
-        self, ledger: Ledger, artifacts: Artifacts, images: int = 2, grid: tuple[int, int] = (2, 2), first: int = SKY
-    ) -> None:
-        self.ledger, self.workspace, self.first = ledger, Workspace(artifacts, PROJECT), first
+        self, ledger: Ledger, artifacts: Artifacts, images: int = 2, grid: tuple[int, int] = (2, 2), first: int = SKY,
+        project_id: int = PROJECT, title: str = "Streets",
+    ) -> None:  # fmt: skip
+        self.id, self.ledger, self.first = project_id, ledger, first
+        self.workspace = Workspace(artifacts, project_id)
         self.task_ids = list(range(1, images + 1))
         self.masks = grid_masks(*grid, labels=[first] * (grid[0] * grid[1]))
         self.keys = {task_id: self.workspace.mask_key(task_id, f"/data/{task_id}.jpg") for task_id in self.task_ids}
-        ledger.save_project(Project(PROJECT, "Streets", CLASSES))
+        ledger.save_project(Project(self.id, title, CLASSES))
         for task_id, key in self.keys.items():
             # A mask looks like its number, and like nothing else.
             looks = np.zeros((len(self.masks), len(FEATURE_NAMES)), np.float32)
             looks[:, 0] = np.arange(len(self.masks)) + 100 * task_id
             self.workspace.write_masks(key, self.masks, looks, imported=False)
         ledger.save_tasks(
-            PROJECT, [TaskState(task, f"/data/{task}.jpg", ready=True, mask_key=key) for task, key in self.keys.items()]
+            self.id, [TaskState(task, f"/data/{task}.jpg", ready=True, mask_key=key) for task, key in self.keys.items()]
         )
 
     def place(self, task_id: int, mask: int) -> int:
@@ -67,9 +71,9 @@ class StoredProject:
         for task_id, key in self.keys.items():
             even = np.full((len(self.masks), len(CLASSES)), 1 / len(CLASSES))
             self.workspace.write_scores(number, task_id, Scores(key, even, even, np.zeros(len(even), np.int64)))
-        record = self.ledger.begin_round(PROJECT, 4)
+        record = self.ledger.begin_round(self.id, 4)
         self.ledger.save_round(replace(record, version=f"a2lc-r{number}-0000000{number}", summary=summary or {}))
-        self.ledger.change_status(PROJECT, number, ["running"], "done")
+        self.ledger.change_status(self.id, number, ["running"], "done")
 
     def apply(self, labels: Labels, places: list[int], label: int, number: int, held_back: int = 0) -> Labels:
         """Propose a label for masks, hold the last few back, and note that in the ledger; the round's labels."""
@@ -82,7 +86,7 @@ class StoredProject:
         new.labels[taken], new.sources[taken] = label, CORRECTOR
         owners = [divmod(place, len(self.masks)) for place in taken]
         rows = [AutoCorrection(number, task + 1, f"m{mask + 1}", self.first, label, 0.9) for task, mask in owners]
-        self.ledger.save_auto_corrections(PROJECT, number, rows)
+        self.ledger.save_auto_corrections(self.id, number, rows)
         group = ProposalGroup(number, self.first, label, len(places), len(taken), len(taken))
-        self.ledger.save_decisions(PROJECT, number, [], [group])
+        self.ledger.save_decisions(self.id, number, [], [group])
         return new

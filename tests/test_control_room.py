@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from a2lc_backend.demo.run import Loop
@@ -15,6 +14,7 @@ from a2lc_backend.demo.servers import Server
 from a2lc_backend.images import decode_image
 from a2lc_backend.pictures import image_picture, mask_picture
 from scripts.screenshots import CHROMIUM, FLAGS, enter
+from tests.browser import harmless
 from tests.conftest import Studio
 from tests.rig import drawn_project
 
@@ -40,13 +40,6 @@ def page(loop: Loop) -> Iterator[Page]:
         yield opened
         browser.close()
         assert faults == []
-
-
-def harmless(page: Page) -> None:
-    """The page has no serious accessibility problem, and nothing sticks out sideways."""
-    found = [item for item in Axe().run(page).response["violations"] if item["impact"] in ("serious", "critical")]
-    assert found == []
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def dry_run(page: Page) -> int:
@@ -163,7 +156,13 @@ def test_settings_are_changed_on_the_page(loop: Loop, page: Page) -> None:
     expect(dialog.get_by_label("Policy")).to_have_value("precision")
     dialog.get_by_role("button", name='Use "gain" again').click()
     expect(dialog.get_by_label("Policy")).to_have_value("gain")
-    assert loop.client.ml.list(project=loop.project_id)[0].extra_params == {"budget": 33}
+    expect(dialog.get_by_text("Given back when you save")).to_be_visible()
+    budget.fill("34")
+    assert loop.client.ml.list(project=loop.project_id)[0].extra_params == {"budget": 33, "policy": "precision"}
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_role("row", name=re.compile(r"^Budget 33 34 \w"))).to_be_visible()
+    expect(dialog.get_by_label("Policy")).to_have_value("gain")
+    assert loop.client.ml.list(project=loop.project_id)[0].extra_params == {"budget": 34}
     dialog.get_by_role("button", name="Close").click()
 
 

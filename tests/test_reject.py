@@ -78,9 +78,16 @@ def test_what_was_rejected_is_not_given_again(run: Run) -> None:
     undo_round(run.ledger, run.workspace, 1, 2, masks)
     publish_again(run)
     run.round()
-    again = [item for item in proposals(run, 3) if item.state == "applied"]
-    assert not [item for item in again if (item.task_id, item.region_id) in masks and
-                item.after == masks[item.task_id, item.region_id].after]  # fmt: skip
+    same = [
+        item for item in proposals(run, 3)
+        if (item.task_id, item.region_id) in masks and item.after == masks[item.task_id, item.region_id].after
+    ]  # fmt: skip
+    assert same, "the corrector would give some of them again"
+    assert not [item for item in same if item.applied]
+    ids = {name: label for label, name in enumerate(run.world.classes)}
+    given = {((item.task_id, item.region_id), item.after) for item in run.ledger.auto_corrections(1, 3)}
+    assert given, "the round gives others"
+    assert not given & {(name, ids[item.after]) for name, item in masks.items()}
 
 
 @pytest.mark.parametrize("run", [{"budget": 30}], indirect=True)
@@ -125,8 +132,8 @@ def test_an_approved_mask_or_pair_is_applied_by_the_next_round_though_audits_hol
     assert [name for name, x in held_back(run, 2).items() if x.approved] == [one]
     run.round()
     now = {(x.task_id, x.region_id): x for x in proposals(run, 3)}
-    if one in now and now[one].after == item.after:
-        assert now[one].applied
+    assert now[one].after == item.after, "the corrector stays with it"
+    assert now[one].applied
     group = [x for x in now.values() if (x.before, x.after) == (before, after)]
     assert group
     assert all(x.applied for x in group)

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from a2lc_backend.demo.run import Loop
-from scripts.screenshots import CHROMIUM, FLAGS
+from scripts.screenshots import CHROMIUM, FLAGS, SEEN
 from tests.conftest import Studio
-from tests.reviewer import SEEN, Mask, Reviewer, as_said, mask_of, people_at_the_page, status
+from tests.reviewer import Mask, Reviewer, as_said, mask_of, people_at_the_page, status
 from tests.rig import drawn_project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

@@ -11,12 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from a2lc_backend.demo.run import Loop
-from scripts.screenshots import CHROMIUM, FLAGS, log_in
+from scripts.screenshots import CHROMIUM, FLAGS, SEEN, log_in
+from tests.browser import harmless
 from tests.conftest import Studio, wait_until
 from tests.people import new_person
-from tests.reviewer import SEEN, Reviewer, address, as_said, held, mask_of, people_at_the_page, status
+from tests.reviewer import Reviewer, address, as_said, held, mask_of, people_at_the_page, status
 from tests.rig import drawn_project
-from tests.test_control_room import harmless
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.timed]
 

@@ -46,8 +46,16 @@ class _News:
 
 
 def collect(context: Context, _items: Items, progress: Progress) -> None:
-    """The phase: `take_over`, and this round begins with it."""
+    """The phase: `take_over`, and this round begins with it.
+
+    Raises:
+        PlatformError: if the platform cannot be used, its classes are others than before, or it has no images.
+    """
     take_over(context, progress)
+    if not context.ledger.tasks(context.project_id):
+        raise PlatformError(
+            f"project {context.project_id} has no images; import some in Label Studio, then go on with the round"
+        )
     context.ledger.save_project(replace(context.project(), news=False))
 
 

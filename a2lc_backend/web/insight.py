@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 
@@ -12,6 +11,7 @@ from a2lc_backend.insights import Insights
 from a2lc_backend.rounds.insight import PAUSE_SECONDS, Pace
 from a2lc_backend.rounds.teachers import Teaching
 from a2lc_backend.service import Service
+from a2lc_backend.web.addresses import mask_picture
 from a2lc_backend.web.errors import explained
 from a2lc_backend.web.parameters import Number, RegionId
 
@@ -39,7 +39,7 @@ def add_insight(app: FastAPI, service: Service, insights: Insights) -> None:
         data = f"{service.settings.label_studio_browser_url}/projects/{project_id}/data"
         shown = round if round is not None else past.held[-1].round
         return asdict(past) | {
-            "picture": _picture(project_id, shown, task_id, region_id),
+            "picture": mask_picture(project_id, shown, task_id, region_id),
             "label_studio": f"{data}?task={task_id}",
             "teaching": taught and _teaching(project_id, taught),
         }
@@ -52,7 +52,7 @@ def add_insight(app: FastAPI, service: Service, insights: Insights) -> None:
 
 def _teaching(project_id: int, found: Teaching) -> dict[str, Any]:
     teachers = [
-        asdict(one) | {"picture": _picture(project_id, found.round, one.task_id, one.region_id)}
+        asdict(one) | {"picture": mask_picture(project_id, found.round, one.task_id, one.region_id)}
         for one in found.teachers
     ]
     return asdict(found) | {"teachers": teachers}
@@ -60,7 +60,3 @@ def _teaching(project_id: int, found: Teaching) -> dict[str, Any]:
 
 def _pace(pace: Pace) -> dict[str, Any]:
     return asdict(pace) | {"answers_an_hour": pace.answers_an_hour, "changes_an_hour": pace.changes_an_hour}
-
-
-def _picture(project_id: int, number: int, task_id: int, region_id: str) -> str:
-    return f"/api/projects/{project_id}/rounds/{number}/masks/{task_id}/{quote(region_id, safe='')}.jpg"

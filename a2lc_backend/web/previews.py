@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 
 from a2lc_backend.jobs import Jobs, Previews
 from a2lc_backend.jobs.previews import PreviewState
 from a2lc_backend.service import Service
+from a2lc_backend.web.addresses import mask_picture
 from a2lc_backend.web.errors import explained
 from a2lc_backend.web.parameters import Number
 
@@ -36,8 +36,7 @@ def _as_json(project_id: int, state: PreviewState) -> dict[str, Any]:
     found = asdict(state)
     if state.result is not None:
         # A mask is shown as the last round knew it: that is where the label comes from that would change.
-        at = f"api/projects/{project_id}/rounds/{state.result.last}/masks"
         for change in found["result"]["changes"]:
             for sample in change["samples"]:
-                sample["picture"] = f"{at}/{sample['task']}/{quote(sample['region'], safe='')}.jpg"
+                sample["picture"] = mask_picture(project_id, state.result.last, sample["task"], sample["region"])
     return found

@@ -13,8 +13,9 @@ from a2lc_backend.actions import approve_masks, approve_pair, selected
 from a2lc_backend.insights import Insights
 from a2lc_backend.jobs import Jobs
 from a2lc_backend.rounds.groups import Selection, band_reports
-from a2lc_backend.rounds.report import ProposalReport, ProposalState, group_reports
+from a2lc_backend.rounds.report import ProposalReport, ProposalState, find_round, group_reports
 from a2lc_backend.service import Service
+from a2lc_backend.web.addresses import mask_picture
 from a2lc_backend.web.errors import explained
 from a2lc_backend.web.parameters import Number, RegionId
 
@@ -134,8 +135,10 @@ def _add_lists(app: FastAPI, service: Service, insights: Insights) -> None:
                 for item in insights.proposals(project_id, round)
                 if chosen.holds(item) and applied in (None, item.applied)
             )
-            return [_as_json(item) for item in islice(wanted, offset, offset + limit)]
+            number = find_round(service.ledger, project_id, round).number
+            return [_as_json(project_id, number, item) for item in islice(wanted, offset, offset + limit)]
 
 
-def _as_json(item: ProposalReport) -> dict[str, Any]:
-    return asdict(item) | {"state": item.state}
+def _as_json(project_id: int, number: int, item: ProposalReport) -> dict[str, Any]:
+    picture = mask_picture(project_id, number, item.task_id, item.region_id)
+    return asdict(item) | {"state": item.state, "picture": picture}

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
-from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
@@ -20,6 +19,7 @@ from a2lc_backend.rounds.platform import Question
 from a2lc_backend.service import Service
 from a2lc_backend.signatures import is_signed
 from a2lc_backend.store import Answer, MaskKey
+from a2lc_backend.web.addresses import mask_picture
 from a2lc_backend.web.errors import explained
 from a2lc_backend.web.files import page
 from a2lc_backend.web.parameters import ClassId, Number, RegionId
@@ -214,8 +214,7 @@ def _questions(service: Service, project_id: int, found: Sequence[Question]) -> 
     questions = []
     for item in found:
         mask = item.mask
-        region = quote(mask.region_id, safe="")
-        picture = f"api/projects/{project_id}/rounds/{mask.round}/masks/{mask.task_id}/{region}.jpg"
+        picture = mask_picture(project_id, mask.round, mask.task_id, mask.region_id)
         questions.append(
             {
                 "round": mask.round, "task": mask.task_id, "region": mask.region_id, "label": _class(item.label),

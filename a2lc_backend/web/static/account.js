@@ -9,9 +9,17 @@ export async function showAccount(place, before = () => {}) {
   if (!me?.email) return;
   const leave = element("button", { type: "button" }, "Log out");
   leave.addEventListener("click", async () => {
-    await before();
-    await tell("POST", "logout").catch(() => {});
-    location.assign("login");
+    leave.disabled = true;
+    place.querySelector("[role=alert]")?.remove();
+    try {
+      await before();
+      await tell("POST", "logout");
+      location.assign("login");
+    } catch (error) {
+      // Who believes to be logged out leaves the room to the next person.
+      place.append(element("span", { class: "bad", role: "alert" }, `You are still logged in: ${error.message}`));
+      leave.disabled = false;
+    }
   });
   fill(place, element("span", { title: me.email }, me.name), leave);
 }

@@ -3,6 +3,8 @@
 import { ask, tell } from "./api.js";
 import { button, dialogOf } from "./controls.js";
 import { element, fill, percent, picture } from "./elements.js";
+import { failure, words } from "./load.js";
+import { left } from "./words.js";
 
 const POLL_MS = 500;
 
@@ -55,14 +57,14 @@ async function run(project, mine) {
     if (state.status === "done") show(project, state.result);
     else failed(project, mine, state.error || "The dry run was cut off.");
   } catch (error) {
-    if (mine === opened) failed(project, mine, error.message);
+    if (mine === opened) failed(project, mine, words(error));
   }
 }
 
 function progress({ phase, done, total, eta }) {
-  const left = eta >= 1 ? `, ${Math.ceil(eta)} s left` : "";
+  const time = eta >= 1 ? `, ${left(eta)}` : "";
   const [text, bar] = found.children;
-  const now = `${PHASES[phase]}${left}`;
+  const now = `${PHASES[phase]}${time}`;
   if (text.textContent !== now) text.textContent = now;
   if (total) {
     bar.max = total;
@@ -72,9 +74,8 @@ function progress({ phase, done, total, eta }) {
   }
 }
 
-function failed(project, mine, words) {
-  const again = button("dryrun-again", "Try again", () => run(project, mine));
-  fill(found, element("p", { class: "bad" }, words), element("div", { class: "actions" }, again));
+function failed(project, mine, why) {
+  fill(found, failure("dryrun-again", why, () => run(project, mine)));
 }
 
 function show(project, { changes, changed, answers, held_back, note }) {

@@ -1,37 +1,42 @@
 // What an admin steers by: classes, people, the queue's hit rate, the corrector class by class, what a budget buys.
 
 import { ask } from "./api.js";
-import { bar, element, fill, interval, percent, row, table } from "./elements.js";
+import { bar, element, interval, percent, row, table } from "./elements.js";
+import { failure, Load } from "./load.js";
+import { Parts } from "./parts.js";
+import { duration } from "./words.js";
 
 const BUDGETS = { 0.5: "half of it", 1: "the queue now waiting", 2: "twice as many" };
 const MOST_ROUNDS = 4;
 
-let kept = { key: "", cards: [] };
+/** The sections of figures, fetched when a round or an answer has changed them. */
+export class Figures {
+  node = element("div", { id: "figures", class: "spread" });
 
-/** A place for the figures, filled at once where they are known, else when they have come. */
-export function figures({ project, done }) {
-  const place = element("div", { id: "figures", class: "spread" }, ...kept.cards);
-  const key = `${project.id} ${done?.version} ${project.corrections}`;
-  if (key !== kept.key) load(project, key);
-  return place;
-}
+  #parts = new Parts(this.node);
+  #load = new Load();
+  #cards = [];
 
-async function load(project, key) {
-  if (!kept.key.startsWith(`${project.id} `)) kept.cards = [];
-  kept.key = key;
-  let cards;
-  try {
-    const said = await ask(`projects/${project.id}/figures`);
-    cards = said.round === null ? [] : [budgets(said), people(said), classes(said), precision(said)];
-  } catch (error) {
-    const told = element("p", { class: "bad" }, `The figures cannot be had now: ${error.message}`);
-    cards = [element("section", { class: "wide" }, told)];
-    if (kept.key === key) kept.key = ""; // to be asked again
+  show({ project, done }) {
+    this.#load.want(
+      `${done?.version} ${project.corrections}`,
+      () => ask(`projects/${project.id}/figures`),
+      (said) => {
+        const drawn = { budgets: () => budgets(said), people: () => people(said), classes: () => classes(said), precision: () => precision(said) };
+        const seen = { budgets: said.purchases, people: [said.hit_rates, said.people], classes: [said.classes, said.round], precision: said.precision };
+        this.#cards = said.round === null ? [] : Object.keys(drawn).map((id) => [id, seen[id], drawn[id]]);
+        this.#parts.show(this.#cards);
+      },
+      (why) => {
+        const draw = () => element("section", { class: "wide" }, failure("figures-again", `The figures cannot be had now: ${why}`, this.#load.again));
+        this.#parts.show([...this.#cards, ["failure", why, draw]]); // what was had before still says something
+      },
+    );
   }
-  if (![key, ""].includes(kept.key)) return; // asked again meanwhile
-  kept.cards = cards;
-  const place = document.getElementById("figures");
-  if (place) fill(place, ...cards);
+
+  stop() {
+    this.#load.stop();
+  }
 }
 
 function card(id, title, ...children) {
@@ -70,7 +75,7 @@ function people({ hit_rates, people, pause_seconds }) {
   });
   const paces = people.map((one) => {
     const rate = (value) => (value === null ? "not known" : Math.round(value));
-    return row(one.name, one.answers, one.changes, hours(one.hours), rate(one.answers_an_hour), rate(one.changes_an_hour));
+    return row(one.name, one.answers, one.changes, duration(3600 * one.hours), rate(one.answers_an_hour), rate(one.changes_an_hour));
   });
   const counted = `An hour is an active one: the time from one submit to the next, pauses of more than ${Math.round(pause_seconds / 60)} minutes left out, and with them the first submit after each.`;
   return card(
@@ -81,11 +86,6 @@ function people({ hit_rates, people, pause_seconds }) {
     table(["Person", "Answers", "Changed", "Active", "Answers/hour", "Corrections/hour"], paces),
     quiet(counted),
   );
-}
-
-function hours(value) {
-  const minutes = Math.round(60 * value);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 function classes({ classes, round }) {

@@ -1,7 +1,7 @@
 // What an admin says of the corrector's work: a pair of classes, a part of it, or one mask.
 
 import { ask, tell } from "./api.js";
-import { button, sure, told } from "./controls.js";
+import { button, refused, sure, told } from "./controls.js";
 import { element, percent } from "./elements.js";
 
 const WAIT_MS = 700;
@@ -47,12 +47,12 @@ export async function groupControls({ project, done }, group, band, choose, agai
 /** The button for one mask. */
 export function maskControl({ project, done }, item, again) {
   const what = { masks: [{ task: item.task_id, region: item.region_id }] };
-  const id = `${item.task_id}-${item.region_id}`;
+  const id = `say-${item.task_id}-${item.region_id}`; // whatever there is to say: who presses it goes on from there
   if (item.state === "applied") {
-    return button(`reject-${id}`, "Reject", () => reject(project, done, what, 1, `${item.before} → ${item.after}`, again));
+    return button(id, "Reject", () => reject(project, done, what, 1, `${item.before} → ${item.after}`, again));
   }
-  if (item.state === "taken back") return button(`restore-${id}`, "Let it hold again", () => restore(project, done, what, again));
-  return button(`approve-${id}`, item.approved ? "Withdraw" : "Approve", () => approve(project, done, what, !item.approved, 1, again));
+  if (item.state === "taken back") return button(id, "Let it hold again", () => restore(project, done, what, again));
+  return button(id, item.approved ? "Withdraw" : "Approve", () => approve(project, done, what, !item.approved, 1, again));
 }
 
 async function reject(project, done, what, count, name, again) {
@@ -109,7 +109,7 @@ async function attempt(method, path, body) {
   try {
     return await tell(method, path, body);
   } catch (error) {
-    await sure("That was not done", error.message, "I see");
+    await refused(error);
     return null;
   }
 }

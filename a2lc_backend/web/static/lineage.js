@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { element, fill, percent, picture } from "./elements.js";
+import { failure, words } from "./load.js";
 
 const SOURCES = {
   foundation: "the foundation model",
@@ -16,19 +17,24 @@ let asked = 0;
 /** Open the dialog of a mask as it was in a round. */
 export async function openLineage(project, round, { task_id, region_id }) {
   dialog ??= make();
-  const mine = ++asked;
-  const body = dialog.querySelector(".body");
   dialog.querySelector("h2").textContent = `Mask ${region_id} of task ${task_id}`;
-  fill(body, element("p", { class: "quiet", role: "status" }, "Looking it up …"));
   const opener = document.activeElement?.id;
   dialog.addEventListener("close", () => document.getElementById(opener)?.focus(), { once: true });
   dialog.showModal();
+  await look(project, round, { task_id, region_id });
+}
+
+async function look(project, round, mask) {
+  const mine = ++asked;
+  const { task_id, region_id } = mask;
+  const body = dialog.querySelector(".body");
+  fill(body, element("p", { class: "quiet", role: "status" }, "Looking it up …"));
   let children;
   try {
     const said = await ask(`projects/${project}/masks/${task_id}/${encodeURIComponent(region_id)}?round=${round}`);
     children = shown(said, round);
   } catch (error) {
-    children = [element("p", { class: "bad", role: "alert" }, error.message)];
+    children = [failure("lineage-again", words(error), () => look(project, round, mask))];
   }
   if (mine === asked) fill(body, ...children);
 }
@@ -59,7 +65,7 @@ function shown(said, round) {
     element("p", {}, step ? verdict(step) : `Its label comes from ${SOURCES[held.source]}.`),
     element("p", {}, element("a", { href: said.label_studio }, `Open task ${said.task_id} in Label Studio`)),
   );
-  const large = element("div", { class: "large" }, picture(said.picture.slice(1), `Mask ${said.region_id} of task ${said.task_id}`));
+  const large = element("div", { class: "large" }, picture(said.picture, `Mask ${said.region_id} of task ${said.task_id}`));
   return [element("div", { class: "head" }, large, about), ...teachers(said.teaching), ...timeline(said)];
 }
 
@@ -80,7 +86,7 @@ function teachers(teaching) {
   const items = teaching.teachers.map((one) => {
     const said = one.before === one.label ? `${one.label}, confirmed` : `${one.before} → ${one.label}`;
     const text = element("small", {}, `${said}, round ${one.round}`);
-    return element("li", {}, picture(one.picture.slice(1), `Mask ${one.region_id} of task ${one.task_id}`), text);
+    return element("li", {}, picture(one.picture, `Mask ${one.region_id} of task ${one.task_id}`), text);
   });
   return [title, agree, element("ul", { class: "masks teachers" }, ...items)];
 }

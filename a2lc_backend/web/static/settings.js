@@ -1,8 +1,9 @@
 // The settings of a project: a form made of what the API says of them, and who changed what.
 
 import { ask, tell } from "./api.js";
-import { button, dialogOf } from "./controls.js";
+import { button, dialogOf, sure } from "./controls.js";
 import { element, fill, row, table } from "./elements.js";
+import { failure, Load, words } from "./load.js";
 
 const FIRST = [
   "budget", "policy", "precision", "auto_round", "explore", "audit", "second_opinion", "regions_shown", "annotators", "review",
@@ -12,40 +13,59 @@ const FIRST = [
 const ORIGINS = { default: "default", installation: "set by the installation", project: "set for this project" };
 
 const { dialog, title, body } = dialogOf("settings");
+let opened = 0; // how often settings were asked for; what was saved for an earlier time comes back too late
+let unsaved = () => false;
+const load = new Load();
+
+dialog.addEventListener("close", () => load.stop());
+
+// One may have pressed Escape by mistake.
+dialog.addEventListener("cancel", (event) => {
+  event.preventDefault();
+  close();
+});
 
 /** Show the settings of a project. */
-export async function openSettings(project) {
+export function openSettings(project) {
+  opened += 1;
+  unsaved = () => false;
   title.textContent = `Settings of ${project.title}`;
   fill(body, element("p", { "aria-live": "polite" }, "Reading them from Label Studio …"));
   if (!dialog.open) dialog.showModal();
-  try {
-    const [form, changes] = await Promise.all([
-      ask(`projects/${project.id}/settings`),
-      ask(`projects/${project.id}/settings/history`),
-    ]);
-    show(project, form, changes, "");
-  } catch (error) {
-    const again = button("settings-again", "Try again", () => openSettings(project));
-    fill(body, element("p", { class: "bad", role: "alert" }, error.message), element("menu", {}, closing(), again));
-  }
+  const at = `projects/${project.id}/settings`;
+  let changes = null; // these need no Label Studio
+  const get = async () => {
+    changes = await ask(`${at}/history`);
+    return ask(at);
+  };
+  const fail = (why) => {
+    if (body.dataset.why === why && body.querySelector(".failure")) return; // it failed once more
+    body.dataset.why = why;
+    const known = changes ? history(changes) : "";
+    fill(body, failure("settings-again", why, load.again), known, element("menu", {}, closing()));
+  };
+  load.stop();
+  return load.want("settings", get, (form) => show(project, form, changes, ""), fail);
 }
 
-const closing = () => button("settings-close", "Close", () => dialog.close());
+const closing = () => button("settings-close", "Close", close);
+
+async function close() {
+  const mine = opened;
+  const text = "Some settings were changed here and are not saved.";
+  if (unsaved() && !(await sure("Leave without saving?", text, "Leave"))) return;
+  if (mine === opened) dialog.close();
+}
 
 function show(project, form, changes, said) {
   const fields = new Map(form.fields.map((field) => [field.name, fieldOf(field)]));
   const first = FIRST.filter((name) => fields.has(name));
   const others = [...fields.keys()].filter((name) => !first.includes(name));
   const wrong = element("p", { class: "bad", role: "alert" });
-  const send = (values) => save(project, fields, wrong, values);
-  const unknown = Object.entries(form.unknown).map(([name, value]) =>
-    element(
-      "p",
-      { class: "bad" },
-      `Label Studio holds ${name} = ${JSON.stringify(value)}, which is no setting. `,
-      button(`drop-${name}`, "Drop it", () => send({ [name]: null })),
-    ),
-  );
+  const dropped = new Set(); // what is no setting, and goes with the next save
+  const unknown = Object.entries(form.unknown).map(([name, value]) => unknownOf(name, value, dropped));
+  const changed = () => [...fields.values()].filter((field) => field.changed());
+  unsaved = () => dropped.size > 0 || changed().length > 0;
   const made = element(
     "form",
     { novalidate: "novalidate" },
@@ -56,10 +76,14 @@ function show(project, form, changes, said) {
   );
   made.addEventListener("submit", (event) => {
     event.preventDefault();
-    const changed = [...fields].filter(([, field]) => field.changed());
-    send(Object.fromEntries(changed.map(([name, field]) => [name, field.read()])));
+    for (const field of fields.values()) field.complain("");
+    const unreadable = changed().filter((field) => !field.isReadable());
+    for (const field of unreadable) field.complain("This is not a number.");
+    wrong.textContent = "";
+    if (unreadable.length) unreadable[0].input.focus();
+    else if (!unsaved()) wrong.textContent = "Nothing was changed.";
+    else save(project, fields, wrong, values(changed(), dropped));
   });
-  for (const field of fields.values()) field.reset.addEventListener("click", () => send({ [field.name]: null }));
   fill(
     body,
     element("p", { class: "quiet" }, "They hold from the next round on. Label Studio keeps them, as extra params of this backend."),
@@ -71,22 +95,41 @@ function show(project, form, changes, said) {
   );
 }
 
+/** What to send: null gives a setting back to the installation, or drops what is none. */
+function values(changed, dropped) {
+  const said = [...changed.map((field) => [field.name, field.read()]), ...[...dropped].map((name) => [name, null])];
+  return Object.fromEntries(said);
+}
+
 async function save(project, fields, wrong, values) {
-  for (const field of fields.values()) field.complain("");
-  wrong.textContent = Object.keys(values).length ? "" : "Nothing was changed.";
-  if (!Object.keys(values).length) return;
+  const mine = opened;
+  const at = `projects/${project.id}/settings`;
   try {
-    const form = await tell("PUT", `projects/${project.id}/settings`, { settings: values });
-    show(project, form, await ask(`projects/${project.id}/settings/history`), "Saved: they hold from the next round on.");
+    const form = await tell("PUT", at, { settings: values });
+    const changes = await ask(`${at}/history`);
+    if (mine !== opened) return;
+    show(project, form, changes, "Saved: they hold from the next round on.");
     dialog.scrollTop = 0;
   } catch (error) {
+    if (mine !== opened) return;
     const found = Array.isArray(error.detail) ? error.detail : [];
-    const mine = found.filter((item) => fields.has(item.loc.at(-1)));
-    for (const item of mine) fields.get(item.loc.at(-1)).complain(item.msg);
-    const others = found.filter((item) => !mine.includes(item)).map((item) => item.msg);
-    wrong.textContent = found.length ? others.join("; ") : error.message;
-    if (mine.length) fields.get(mine[0].loc.at(-1)).input.focus();
+    const known = found.filter((item) => fields.has(item.loc.at(-1)));
+    for (const item of known) fields.get(item.loc.at(-1)).complain(item.msg);
+    const others = found.filter((item) => !known.includes(item)).map((item) => item.msg);
+    wrong.textContent = found.length ? others.join("; ") : words(error);
+    if (known.length) fields.get(known[0].loc.at(-1)).input.focus();
   }
+}
+
+/** A line about what Label Studio holds and is no setting, and what marks it to go. */
+function unknownOf(name, value, dropped) {
+  const drop = element("button", { id: `drop-${name}`, type: "button", "aria-pressed": "false" }, "Drop it");
+  drop.addEventListener("click", () => {
+    if (!dropped.delete(name)) dropped.add(name);
+    drop.setAttribute("aria-pressed", String(dropped.has(name)));
+    drop.textContent = dropped.has(name) ? "Goes when you save" : "Drop it";
+  });
+  return element("p", { class: "bad" }, `Label Studio holds ${name} = ${JSON.stringify(value)}, which is no setting. `, drop);
 }
 
 /** One field: its row, its input, and what stands in it. */
@@ -94,18 +137,23 @@ function fieldOf(field) {
   const id = `setting-${field.name}`;
   const input = inputOf(field, id);
   const why = element("p", { class: "bad", id: `${id}-why` });
-  const reset = button(`${id}-reset`, `Use ${JSON.stringify(field.installed)} again`, () => {});
+  const isNumber = ["integer", "number"].includes(field.kind);
+  const reset = element("button", { id: `${id}-reset`, type: "button" }, `Use ${JSON.stringify(field.installed)} again`);
+  const mark = element("span", { class: "quiet", role: "status" });
+  let isReset = false;
   const read = () => {
+    if (isReset) return null;
     if (field.kind === "boolean") return input.checked;
-    if (["integer", "number"].includes(field.kind)) return input.value === "" ? null : Number(input.value);
-    return input.value;
+    return isNumber ? Number(input.value) : input.value;
   };
+  // An empty field, or one with letters, reads as 0.
+  const isReadable = () => isReset || !isNumber || (input.value !== "" && !input.validity.badInput);
   const before = JSON.stringify(read());
   const row = element(
     "div",
     { class: "setting" },
     element("label", { for: id }, named(field.name)),
-    element("span", { class: "actions" }, input, field.origin === "project" ? reset : ""),
+    element("span", { class: "actions" }, input, field.origin === "project" ? reset : "", mark),
     element("p", { class: "quiet", id: `${id}-help` }, ...spelled(field.help), ` (${ORIGINS[field.origin]})`),
     why,
   );
@@ -115,7 +163,24 @@ function fieldOf(field) {
     if (text && row.closest("details")) row.closest("details").open = true;
     input.setAttribute("aria-invalid", String(Boolean(text)));
   };
-  return { name: field.name, row, input, reset, read, complain, changed: () => JSON.stringify(read()) !== before };
+  const turnBack = (whether) => {
+    isReset = whether;
+    reset.hidden = whether;
+    mark.textContent = whether ? "Given back when you save" : "";
+  };
+  reset.addEventListener("click", () => {
+    set(input, field.kind, field.installed);
+    complain("");
+    turnBack(true);
+    input.focus();
+  });
+  input.addEventListener("input", () => turnBack(false));
+  return { name: field.name, row, input, read, complain, isReadable, changed: () => !isReadable() || JSON.stringify(read()) !== before };
+}
+
+function set(input, kind, value) {
+  if (kind === "boolean") input.checked = value;
+  else input.value = value;
 }
 
 function inputOf(field, id) {
@@ -126,8 +191,7 @@ function inputOf(field, id) {
   }
   const type = { boolean: "checkbox", integer: "number", number: "number", text: "text" }[field.kind];
   const made = element("input", { id, type, min: field.least ?? "", max: field.most ?? "", step: field.kind === "number" ? "any" : "" });
-  if (field.kind === "boolean") made.checked = field.value;
-  else made.value = field.value;
+  set(made, field.kind, field.value);
   return made;
 }
 
