@@ -25,15 +25,16 @@ _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-leng
 
 
 class FaultProxy:
-    """Serves on a free port in front of another server; use it as a context.
+    """Serves in front of another server; use it as a context.
 
     Args:
         url: of the server behind.
         seed: of the plan.
         share: of requests that are spoilt.
+        port: of its own; a free one if not given.
     """
 
-    def __init__(self, url: str, seed: int, share: float) -> None:
+    def __init__(self, url: str, seed: int, share: float, port: int = 0) -> None:
         self._behind = urlsplit(url)
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -52,7 +53,7 @@ class FaultProxy:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = False
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 

@@ -16,6 +16,7 @@ import pytest
 from label_studio_sdk.client import LabelStudio
 from pydantic import SecretStr
 
+from a2lc_backend.demo.servers import free_port
 from a2lc_backend.jobs.courier import Courier
 from a2lc_backend.label_studio import (
     LabelStudioError,
@@ -235,31 +236,32 @@ def test_the_courier_brings_what_waited_for_label_studio_and_does_not_wait_for_w
 ) -> None:
     desk.ask(3)
     desk.ledger.save_project(Project(desk.project_id, "gateway", desk.platform().config.classes))
-    with FaultProxy(desk.studio.url, SEED, 1.0) as proxy:  # nothing passes
-        settings = Settings(
-            label_studio_url=proxy.url, label_studio_api_key=SecretStr(desk.studio.account.token), data_dir=tmp_path
-        )
-        service = Service(settings)
-        courier = Courier(service)
-        courier.start()
-        try:
-            desk.answer(0, people[0].id, 1)
-            courier.wake()
-            wait_until(lambda: proxy.requests > 3, 30)
-            assert desk.held() == {}
-            proxy.share = 0.0
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    key = SecretStr(desk.studio.account.token)
+    service = Service(Settings(label_studio_url=url, label_studio_api_key=key, data_dir=tmp_path))
+    courier = Courier(service)
+    courier.start()
+    try:
+        desk.answer(0, people[0].id, 1)
+        courier.wake()
+        wait_until(lambda: bool(courier._retry), 60)
+        assert desk.held() == {}
+        assert len(desk.ledger.unsent_answers(desk.project_id)) == 1
+        with FaultProxy(desk.studio.url, SEED, 0.0, port) as back:
             wait_until(lambda: not desk.ledger.unsent_answers(desk.project_id), 60)  # by itself
             desk.answer(1, 999_999, 1)  # nobody has this id
             courier.wake()
-            wait_until(lambda: proxy.requests > 0 and len(desk.ledger.unsent_answers(desk.project_id)) == 1, 30)
+            wait_until(lambda: bool(courier._refused), 30)
             desk.answer(2, people[0].id, 1)
             courier.wake()
-            wait_until(lambda: len(desk.ledger.unsent_answers(desk.project_id)) == 1, 20)
-        finally:
+            wait_until(lambda: len(desk.ledger.unsent_answers(desk.project_id)) == 1, 30)
+            assert back.requests > 2
             courier.stop()
-            service.close()
-    assert {region for region, _, _ in desk.held()} == {"m0", "m2"}
-    assert set(desk.held().values()) == {1}
+    finally:
+        courier.stop()
+        service.close()
+    assert desk.held() == {("m0", people[0].id, "Road"): 1, ("m2", people[0].id, "Road"): 1}
 
 
 def test_one_refused_answer_does_not_hold_up_others(desk: Desk, people: list[NewPerson]) -> None:
