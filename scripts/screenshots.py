@@ -50,7 +50,7 @@ def main() -> None:
         loop.create_project(lambda done, total: None)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            page = browser.new_page(viewport={"width": 1500, "height": 860})
+            page = browser.new_page(viewport={"width": 1500, "height": 860}, bypass_csp=True)
             log_in(page, studio.url, account)
             enter(page, server.url, account)
             for number in range(3):  # the corrector has guesses after round 1, its audits are answered after round 2

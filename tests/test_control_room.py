@@ -33,7 +33,7 @@ def loop(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 def page(loop: Loop) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 720})
+        opened = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
         faults: list[str] = []
         opened.on("pageerror", lambda error: faults.append(str(error)))
         enter(opened, loop.server.url, loop.account)
@@ -215,3 +215,32 @@ def test_the_whole_image_shows_where_the_picture_of_a_mask_is() -> None:
         assert edge.max() > 200, "a frame around 64 pixels each way"
     assert shown[98:106, 148:156].max() > 200, "the mask's own outline"
     assert abs(int(shown[40, 160].max()) - 120) < 10
+
+
+def test_no_page_breaks_its_own_policy(loop: Loop, page: Page) -> None:
+    """Elsewhere the tests' browsers ignore the policy, as Playwright's waiting runs scripts in the page."""
+    assert page.context.browser is not None
+    strict = page.context.browser.new_page(viewport={"width": 1280, "height": 720})
+    broken: list[str] = []
+    strict.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+    url = loop.server.url
+    enter(strict, url, loop.account)
+    strict.goto(f"{url}/#/{loop.project_id}")
+    expect(strict.locator("canvas").first).to_be_visible(timeout=30_000)
+    for path, there in (
+        (f"/review/{loop.project_id}", "#crop img, #rest h2"), ("/review/", "body"), ("/login", "#account"),
+        ("/docs", ".opblock"),
+    ):  # fmt: skip
+        strict.goto(f"{url}{path}")
+        expect(strict.locator(there).first).to_be_visible(timeout=30_000)
+    assert broken == []
+    strict.goto(f"{url}/login")
+    strict.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "window.slipped = true";
+          document.head.append(script);
+        }"""
+    )
+    assert strict.evaluate("window.slipped") is None
+    strict.close()

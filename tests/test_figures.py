@@ -245,7 +245,7 @@ def browser_page(crowded: Server) -> Iterator[Page]:
     )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 720})
+        opened = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
         opened.add_init_script(f"{note}.observe({{ type: 'longtask', buffered: true }})")
         faults: list[str] = []
         opened.on("pageerror", lambda error: faults.append(str(error)))

@@ -58,7 +58,7 @@ def room(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         enter(page, loop.server.url, loop.account)
@@ -91,7 +91,7 @@ def test_a_round_is_paused_and_gone_on_with_and_what_one_holds_stays(room: Room)
 def test_below_a_prefix_every_address_is_relative(room: Room) -> None:
     loop = room.loop
     with served_below("/a2lc/", loop.server.url) as root:
-        context = room.page.context.browser.new_context(viewport={"width": 1280, "height": 720})
+        context = room.page.context.browser.new_context(viewport={"width": 1280, "height": 720}, bypass_csp=True)
         page = context.new_page()
         replies: list[tuple[int, str]] = []
         page.on("response", lambda reply: replies.append((reply.status, reply.url)))

@@ -75,7 +75,7 @@ def server(ledger: tuple[Ledger, Path]) -> Iterator[Server]:
 def opened(server: Server) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         yield page

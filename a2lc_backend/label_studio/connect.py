@@ -70,7 +70,7 @@ def attach(
             shown = client.projects.get(id=project_id).model_version or ""
             made = client.ml.create(
                 project=project_id, url=backend_url, title="A²LC", is_interactive=interactive,
-                extra_params=extra_params or {}, **_basic_auth(callers),
+                extra_params=extra_params or {}, **(_basic_auth(callers) if callers.user else {}),
             )  # fmt: skip
             if shown.startswith("a2lc-"):  # creating a backend makes its title the version that is shown
                 client.projects.update(id=project_id, model_version=shown)
