@@ -17,7 +17,7 @@ demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real 
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
 
 test: lint .venv-label-studio/.installed servers  ## Lint, types, unit tests, and real servers, JOBS=2 at a time
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(TEST) -m "not timed" --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(TEST) -m "not timed" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 	$(TEST) -m timed
 
 bench: .venv/.installed  ## Methods compared with an oracle annotator; DATA=world folder, OUT=folder

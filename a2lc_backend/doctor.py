@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import httpx
+from label_studio_sdk.client import LabelStudio
 
 from a2lc_backend.foundation import FoundationError
-from a2lc_backend.label_studio import LabelStudioError, LabelStudioProject, open_client
+from a2lc_backend.label_studio import LabelStudioError, LabelStudioProject, connected
 from a2lc_backend.perception import Perception
 from a2lc_backend.rounds.platform import TaskError
 from a2lc_backend.settings import ProjectSettings, Settings, SettingsError
@@ -49,13 +51,17 @@ def examine(settings: Settings, project_id: int | None) -> Iterator[Finding]:
     yield token
     if not token.healthy or project_id is None:
         return
-    client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+    with connected(settings.label_studio_url, settings.label_studio_api_key.get_secret_value()) as client:
+        yield from _examine_project(settings, client, project_id)
+
+
+def _examine_project(settings: Settings, client: LabelStudio, project_id: int) -> Iterator[Finding]:
     project = LabelStudioProject(client, settings.label_studio_url, project_id, settings.image_limits)
     config = _check(f"project {project_id}", lambda: _config(project))
     yield config
     if not config.healthy:
         return
-    yield _check("connection", lambda: _connection(settings, project_id))
+    yield _check("connection", lambda: _connection(settings, client, project_id))
     chosen = _check("settings of the project", lambda: _project_settings(settings, project))
     yield chosen
     if chosen.healthy:
@@ -86,7 +92,8 @@ def _ledger(settings: Settings) -> str:
             else "set A2LC_DATA_DIR to a writable folder, or A2LC_DATABASE_URL"
         )
         raise _BrokenError(f"{str(error).splitlines()[0]}; {mend}") from error
-    count = len(ledger.projects())
+    with closing(ledger):
+        count = len(ledger.projects())
     return f"{count} {'project' if count == 1 else 'projects'} in {ledger.url.split('@')[-1]}"
 
 
@@ -117,10 +124,10 @@ def _redis(settings: Settings) -> str:
 def _workers(settings: Settings) -> str:
     from a2lc_backend.jobs.redis_queue import listening, missing_workers  # noqa: PLC0415
 
-    ledger = Ledger(settings.ledger_url)
-    if missing := missing_workers(ledger):
-        raise _BrokenError(missing)
-    return ", ".join(f"{count} on {queue}" for queue, count in sorted(listening(ledger).items()))
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        if missing := missing_workers(ledger):
+            raise _BrokenError(missing)
+        return ", ".join(f"{count} on {queue}" for queue, count in sorted(listening(ledger).items()))
 
 
 def _backend(settings: Settings) -> str:
@@ -151,8 +158,9 @@ def _label_studio(settings: Settings) -> str:
 def _token(settings: Settings) -> str:
     from a2lc_backend.label_studio.client import explained  # noqa: PLC0415
 
-    client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-    with explained(settings.label_studio_url, "asking who the token belongs to"):
+    url = settings.label_studio_url
+    token = settings.label_studio_api_key.get_secret_value()
+    with connected(url, token) as client, explained(url, "asking who the token belongs to"):
         user = client.users.whoami()
     return f"belongs to {user.email}"
 
@@ -162,11 +170,10 @@ def _config(project: LabelStudioProject) -> str:
     return f"{info.title!r}, {project.config.kind}, {len(info.classes)} classes"
 
 
-def _connection(settings: Settings, project_id: int) -> str:
+def _connection(settings: Settings, client: LabelStudio, project_id: int) -> str:
     from a2lc_backend.label_studio.client import explained  # noqa: PLC0415
     from a2lc_backend.label_studio.connect import carries, webhooks_of  # noqa: PLC0415
 
-    client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
     again = f"run `a2lc connect --project {project_id}` again"
     with explained(settings.label_studio_url, f"reading the connections of project {project_id}"):
         backends = [
@@ -212,9 +219,10 @@ def _project_settings(settings: Settings, project: LabelStudioProject) -> str:
 
 def _models(settings: Settings, project: LabelStudioProject) -> str:
     chosen = settings.project(project.extra_params(settings.own_url))
-    perception = Perception(settings, Artifacts(settings.artifact_url), Ledger(settings.ledger_url))
-    names = perception.needed(chosen)
-    clicks = perception.clicked_name(chosen)
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        perception = Perception(settings, Artifacts(settings.artifact_url), ledger)
+        names = perception.needed(chosen)
+        clicks = perception.clicked_name(chosen)
     problems = []
     for name in dict.fromkeys([*names, *([clicks] if clicks else [])]):
         try:

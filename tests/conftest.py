@@ -45,6 +45,12 @@ def shared(name: str) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with servers first: they wait more than they work, and the short ones fill what is left in the end."""
+    with_servers = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in with_servers)
+
+
 @pytest.fixture(autouse=True)
 def plain_logs() -> Iterator[None]:
     """A command under test may set the log to a stream that ends with it."""

@@ -329,7 +329,7 @@ def test_answers_are_read_or_left_out(data: st.DataObject) -> None:
     where = data.draw(nearly(ANSWERED["data"]))
     result = data.draw(nearly(ANSWERED["annotations"][0]["result"]) | anything)  # type: ignore[index]
     said = ANSWERED["annotations"][0] | {"result": result}  # type: ignore[operator,index]
-    task = SimpleNamespace(id=1, data=where, annotations=[said])
+    task = SimpleNamespace(id=1, data=where, annotations=[said], updated_at=datetime.now(timezone.utc))
 
     class Pages(list[Any]):
         response = SimpleNamespace(total=1)

@@ -182,8 +182,8 @@ def test_a_project_without_tasks_says_what_to_do(room: Room, studio: Studio) -> 
     harmless(page)
     image = loop.world.image_path(loop.world.names[0])
     reply = httpx.post(
-        f"{loop.studio.url}/api/projects/{empty.id}/import", files={image.name: image.read_bytes()}, timeout=60,
-        headers={"Authorization": f"Token {loop.account.token}"},
+        f"{loop.studio.url}/api/projects/{empty.id}/import", files={"file": (image.name, image.read_bytes())},
+        headers={"Authorization": f"Token {loop.account.token}"}, timeout=60,
     )  # fmt: skip
     reply.raise_for_status()
     page.get_by_role("button", name="Go on with round 0").click()

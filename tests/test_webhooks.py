@@ -20,7 +20,7 @@ from a2lc_backend.store import Ledger
 from tests.conftest import Studio, wait_until
 from tests.rig import drawn_project
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timed]
+pytestmark = pytest.mark.e2e
 
 WEBHOOKS = 2000
 DISTINCT = 1624
@@ -51,6 +51,7 @@ def ledger_of(loop: Loop) -> Ledger:
     return Ledger(f"sqlite:///{loop.server.environment['A2LC_DATA_DIR']}/ledger.db")
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(900)
 def test_a_storm_of_webhooks_is_answered_quickly_and_loses_nothing(loop: Loop) -> None:
     dice = random.Random(20261122)

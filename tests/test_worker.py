@@ -52,6 +52,31 @@ def test_a_worker_that_hangs_ends_and_says_what_hung(tmp_path: Path) -> None:
     assert ledger.workers(60.0) == []
 
 
+SWALLOWED = """
+import sys, time
+from a2lc_backend.jobs import worker
+
+worker._ALARM_AGAIN_SECONDS = 0.2
+
+class Slow:
+    def __del__(self):
+        time.sleep(60)
+
+try:
+    with worker._TimeLimit(1, TimeoutError):
+        Slow()
+        time.sleep(60)
+except worker.TimeLimitError as error:
+    print(error)
+"""
+
+
+def test_a_time_limit_that_strikes_where_nothing_can_be_raised_strikes_again() -> None:
+    ended = subprocess.run([sys.executable, "-c", SWALLOWED], timeout=45, capture_output=True, text=True, check=False)
+    assert "Exception ignored in" in ended.stderr, "the first one was lost"
+    assert "A2LC_JOB_SECONDS" in ended.stdout
+
+
 def test_a_worker_keeps_what_it_loaded_until_the_round_is_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

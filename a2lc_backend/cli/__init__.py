@@ -181,7 +181,7 @@ def connect(
     ] = None,
 ) -> None:
     """Connect the running backend to a project, as Settings > Model > Connect does."""
-    from a2lc_backend.label_studio import LabelStudioError, attach, open_client  # noqa: PLC0415
+    from a2lc_backend.label_studio import LabelStudioError, attach, connected  # noqa: PLC0415
     from a2lc_backend.weights import Weights  # noqa: PLC0415
 
     settings = read_settings()
@@ -189,11 +189,11 @@ def connect(
         weights = Weights(settings.weights_folder, settings.accepted_licences)
         interactive = settings.clicks != "off" and (weights.has(settings.sam) or weights.has(settings.sam2))
     try:
-        client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        attached = attach(
-            client, settings.label_studio_url, project, settings.own_url, interactive=interactive,
-            callers=settings.callers,
-        )  # fmt: skip
+        with connected(settings.label_studio_url, settings.label_studio_api_key.get_secret_value()) as client:
+            attached = attach(
+                client, settings.label_studio_url, project, settings.own_url, interactive=interactive,
+                callers=settings.callers,
+            )  # fmt: skip
     except LabelStudioError as error:
         fail(str(error))
     state = "connected" if attached.created else "connected anew" if attached.mended else "was connected already"

@@ -231,7 +231,11 @@ def _rounds(settings: Settings, project: int) -> list[Round]:
 
     answer = ask_backend(settings, f"{project}/rounds")
     where = f"the backend at {settings.own_url}" if answer is not None else settings.ledger_url.split("@")[-1]
-    rounds = [Round(**item) for item in answer] if answer else Ledger(settings.ledger_url).rounds(project)
+    if answer is not None:
+        rounds = [Round(**item) for item in answer]
+    else:
+        with closing(Ledger(settings.ledger_url)) as ledger:
+            rounds = ledger.rounds(project)
     if not rounds:
         fail(f"project {project} has no rounds yet ({where}); start round 0 with: a2lc rounds next --project {project}")
     return rounds
@@ -295,12 +299,12 @@ def _print_report(console: Console, report: RoundReport) -> None:
 
 
 def _print_link(settings: Settings, project: int) -> None:
-    from a2lc_backend.label_studio import LabelStudioError, LabelStudioProject, open_client  # noqa: PLC0415
+    from a2lc_backend.label_studio import LabelStudioError, LabelStudioProject, connected  # noqa: PLC0415
 
     try:
-        client = open_client(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
-        platform = LabelStudioProject(client, settings.label_studio_url, project)
-        links = platform.queue_links(settings.label_studio_browser_url)
+        with connected(settings.label_studio_url, settings.label_studio_api_key.get_secret_value()) as client:
+            platform = LabelStudioProject(client, settings.label_studio_url, project)
+            links = platform.queue_links(settings.label_studio_browser_url)
     except LabelStudioError as error:
         typer.secho(str(error), fg="yellow", err=True)
         return

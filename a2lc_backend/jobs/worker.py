@@ -42,6 +42,7 @@ _GRACE_SECONDS = 30.0
 """A shard that does not end at its time limit hangs where Python cannot interrupt it; its worker ends so much later."""
 
 _HUNG = 70
+_ALARM_AGAIN_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -143,6 +144,12 @@ def work(project_id: int, number: int, phase: str, index: int) -> None:
 
 
 class _TimeLimit(UnixSignalDeathPenalty):
+    """Ends a shard at its time limit, and tries again: what is raised in a destructor, Python swallows."""
+
+    def setup_death_penalty(self) -> None:
+        signal.signal(signal.SIGALRM, self.handle_death_penalty)
+        signal.setitimer(signal.ITIMER_REAL, self._timeout, _ALARM_AGAIN_SECONDS)
+
     def handle_death_penalty(self, signum: int, frame: FrameType | None) -> None:
         raise TimeLimitError(f"{_TOO_LONG} ({self._timeout} s)")
 

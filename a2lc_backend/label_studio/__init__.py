@@ -6,6 +6,7 @@ from a2lc_backend.label_studio.client import (
     LabelStudioUnauthorizedError,
     LabelStudioUnreachableError,
     close_client,
+    connected,
     open_client,
 )
 from a2lc_backend.label_studio.connect import Attached, attach
@@ -28,6 +29,7 @@ __all__ = [
     "Pulse",
     "attach",
     "close_client",
+    "connected",
     "deliver_answers",
     "hear_answers",
     "open_client",

@@ -11,9 +11,8 @@ from a2lc_backend.label_studio.client import (
     LabelStudioError,
     LabelStudioUnauthorizedError,
     LabelStudioUnreachableError,
-    close_client,
+    connected,
     explained,
-    open_client,
 )
 from a2lc_backend.store import Person
 
@@ -28,12 +27,8 @@ def who_has_token(url: str, token: str) -> Person:
         LabelStudioUnauthorizedError: if it is nobody's.
         LabelStudioError: if Label Studio cannot be asked.
     """
-    client = open_client(url, token)
-    try:
-        with explained(url, "asking whose token this is"):
-            found = client.users.whoami()
-    finally:
-        close_client(client)
+    with connected(url, token) as client, explained(url, "asking whose token this is"):
+        found = client.users.whoami()
     return _person(found.dict())
 
 

@@ -71,6 +71,16 @@ def close_client(client: LabelStudio) -> None:
     client._client_wrapper.httpx_client.httpx_client.close()
 
 
+@contextmanager
+def connected(url: str, api_key: str) -> Iterator[LabelStudio]:
+    """A client of `open_client`, closed in the end."""
+    client = open_client(url, api_key)
+    try:
+        yield client
+    finally:
+        close_client(client)
+
+
 def status_of(error: ApiError) -> int:
     """HTTP status of an SDK error, 0 if it has none."""
     return error.status_code or 0

@@ -70,7 +70,7 @@ def attach(
             shown = client.projects.get(id=project_id).model_version or ""
             made = client.ml.create(
                 project=project_id, url=backend_url, title="A²LC", is_interactive=interactive,
-                extra_params=extra_params or {}, **(_basic_auth(callers) if callers.user else {}),
+                extra_params=extra_params or {}, **_basic_auth(callers),
             )  # fmt: skip
             if shown.startswith("a2lc-"):  # creating a backend makes its title the version that is shown
                 client.projects.update(id=project_id, model_version=shown)
@@ -102,8 +102,8 @@ def carries(hook: Webhook, secret: str) -> bool:
 
 
 def _basic_auth(callers: CallerSecrets) -> dict[str, Any]:
-    if not callers.user:
-        return {"auth_method": "NONE", "basic_auth_user": "", "basic_auth_pass": ""}
+    if not callers.user:  # Label Studio 1.23.2 refuses a blank password where none is set, and keeps one that is
+        return {"auth_method": "NONE", "basic_auth_user": ""}
     return {"auth_method": "BASIC_AUTH", "basic_auth_user": callers.user, "basic_auth_pass": callers.password}
 
 

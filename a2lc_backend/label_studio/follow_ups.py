@@ -30,13 +30,11 @@ class _Tasks:
     Attributes:
         data: of each task.
         used: somebody has submitted or skipped it.
-        bare: nothing was ever written to it.
         repeats: of an image's first task, oldest first.
     """
 
     data: dict[int, dict[str, Any]] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
-    bare: set[int] = field(default_factory=set)
     repeats: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, task_id: int, data: dict[str, Any]) -> None:
@@ -117,19 +115,17 @@ def remove_bare_repeats(client: LabelStudio, project_id: int) -> None:
     """
     found = _look(client, project_id)
     for repeats in found.repeats.values():
-        _delete_bare(client, found, [task_id for task_id in repeats if task_id not in found.used])
+        _delete_bare(client, [task_id for task_id in repeats if task_id not in found.used])
 
 
 def _look(client: LabelStudio, project_id: int) -> _Tasks:
-    include = "id,data,total_annotations,cancelled_annotations,total_predictions"
+    include = "id,data,total_annotations,cancelled_annotations"
     tasks = every(lambda: client.tasks.list(project=project_id, include=include, resolve_uri=False, page_size=500))
     found = _Tasks()
     for task in sorted(tasks, key=lambda task: int(task.id)):
         found.add(task.id, dict(task.data or {}))
         if (task.total_annotations or 0) + (task.cancelled_annotations or 0):
             found.used.add(task.id)
-        if not task.total_predictions:
-            found.bare.add(task.id)
     return found
 
 
@@ -137,14 +133,15 @@ def _remove_doubles(client: LabelStudio, found: _Tasks) -> None:
     """Delete repeats that were made twice: nothing was written to them, so nobody was ever led to them."""
     for repeats in found.repeats.values():
         unused = [task_id for task_id in repeats if task_id not in found.used]
-        _delete_bare(client, found, unused[1:])
+        _delete_bare(client, unused[1:])
 
 
-def _delete_bare(client: LabelStudio, found: _Tasks, task_ids: Sequence[int]) -> None:
+def _delete_bare(client: LabelStudio, task_ids: Sequence[int]) -> None:
+    """Delete those without predictions; Label Studio's own count of them lags behind."""
     for task_id in task_ids:
-        if task_id not in found.bare:
-            continue
         with unless_gone():
+            if client.predictions.list(task=task_id):
+                continue
             now = client.tasks.get(id=str(task_id))
-            if not (now.drafts or now.total_annotations or now.total_predictions):
+            if not (now.drafts or now.total_annotations):
                 client.tasks.delete(id=str(task_id))
