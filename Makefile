@@ -7,18 +7,21 @@ UV := .venv-uv/bin/uv
 BIN := .venv/bin
 LABEL_STUDIO := .venv-label-studio/bin/label-studio
 TEST := A2LC_TEST_LABEL_STUDIO=$(abspath $(LABEL_STUDIO)) $(BIN)/pytest
-JOBS ?= 2
+JOBS ?= 3
 
-.PHONY: install demo test servers bench bench-speed bench-scale test-fast lint format docs lock screenshots clean
+.PHONY: install demo test test-long servers bench bench-speed bench-scale test-fast lint format docs lock screenshots clean
 
 install: .venv/.installed .venv-label-studio/.installed  ## This program in .venv, Label Studio in .venv-label-studio
 
 demo: .venv/.installed .venv-label-studio/.installed  ## Three rounds in a real Label Studio; DATA=folder, KEEP=1
 	$(BIN)/a2lc demo --label-studio $(LABEL_STUDIO) $(if $(DATA),--data $(DATA)) $(if $(KEEP),--keep)
 
-test: lint .venv-label-studio/.installed servers  ## Lint, types, unit tests, and real servers, JOBS=2 at a time
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(TEST) -m "not timed" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+test: lint .venv-label-studio/.installed servers  ## Lint, types, unit tests, and real servers, JOBS=3 at a time
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(TEST) -m "not timed and not long" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 	$(TEST) -m timed
+
+test-long: .venv/.dev .venv-label-studio/.installed servers  ## 30 kills of running rounds; rounds on 1, 2 and 4 workers
+	A2LC_TEST_KILLS=30 $(TEST) -s tests/test_jobs.py -k "killed_end or more_workers"
 
 bench: .venv/.installed  ## Methods compared with an oracle annotator; DATA=world folder, OUT=folder
 	$(BIN)/a2lc bench --data $(or $(DATA),$(error give DATA=a world folder)) --out $(or $(OUT),.cache/bench)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -132,15 +137,37 @@ class Studio:
         return self.server.url
 
 
+def migrated_database(program: Path, cache: pytest.Cache) -> Path:
+    """An empty database of Label Studio as its migrations leave it: they take half a minute, so they run once."""
+    pins = hashlib.sha256((REPOSITORY / "requirements-label-studio.txt").read_bytes()).hexdigest()
+    kept = cache.mkdir("label-studio") / f"{pins[:16]}.sqlite3"
+    with (kept.parent / "lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes begin at once
+        if not kept.exists():
+            find = "import os, importlib.util as u; print(os.path.dirname(u.find_spec('label_studio').origin))"
+            python = program.with_name("python")
+            package = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                [python, f"{package}/manage.py", "migrate", "--verbosity", "0"], check=True, capture_output=True,
+                env=os.environ | {"LABEL_STUDIO_BASE_DATA_DIR": folder, "COLLECT_ANALYTICS": "false"},
+            )  # fmt: skip
+            made = Path(shutil.copy(Path(folder) / "label_studio.sqlite3", kept.parent / "made"))
+            made.replace(kept)
+    return kept
+
+
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def studio(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Studio]:
     """A real Label Studio on a free port, fresh for this test run."""
     program = LABEL_STUDIO_PROGRAM
     if not program.exists():
         pytest.fail(f"there is no {program}; run these tests with `make test`, which installs Label Studio")
     account = Account()
     files = tmp_path_factory.mktemp("files")
-    server = label_studio(program, tmp_path_factory.mktemp("label-studio"), account)
+    folder = tmp_path_factory.mktemp("label-studio")
+    assert pytestconfig.cache is not None
+    shutil.copy(migrated_database(program, pytestconfig.cache), folder / "label_studio.sqlite3")
+    server = label_studio(program, folder, account)
     server.environment = {
         **server.environment,
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
@@ -188,5 +215,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture
 def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real U-Net, trained for fewer steps: for tests of the rounds around it."""
-    monkeypatch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)
-    monkeypatch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 10)
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 10)

@@ -25,7 +25,7 @@ from tests.rig import Rig, WorkerProcess
 from tests.servers import PostgresServer
 
 IMAGES = 16
-KILLS = 30
+KILLS = int(os.environ.get("A2LC_TEST_KILLS", "20"))
 KILLS_A_ROUND = 10
 VICTIMS = ("worker", "worker", "backend", "redis")
 
@@ -63,12 +63,17 @@ def started(rig: Rig) -> Rig:
 _POINTS = [(kind.name, moment) for kind in PHASES for moment in ("begins", "inside", "ends")]
 
 
-def shuffled_deck(dice: random.Random, count: int) -> list[tuple[str, str]]:
-    """Kill points in random order: every one once, then some again."""
+def dealt(dice: random.Random, kills: int) -> list[list[tuple[str, str]]]:
+    """Kill points of each round at random: every one once before any comes again, none twice in a round."""
+    hands: list[list[tuple[str, str]]] = []
     deck: list[tuple[str, str]] = []
-    while len(deck) < count:
-        deck = dice.sample(_POINTS, min(len(_POINTS), count - len(deck))) + deck
-    return deck
+    for left in range(kills, 0, -KILLS_A_ROUND):
+        hand: list[tuple[str, str]] = []
+        while len(hand) < min(left, KILLS_A_ROUND):
+            deck = deck or dice.sample(_POINTS, len(_POINTS))
+            hand.append(deck.pop(next(place for place, point in enumerate(deck) if point not in hand)))
+        hands.append(sorted(hand, key=_POINTS.index))
+    return hands
 
 
 class Killer:
@@ -77,10 +82,8 @@ class Killer:
     Inside a phase a shard is held meanwhile; a worker that is killed there is the one that works on it.
     """
 
-    def __init__(self, rig: Rig, dice: random.Random, deck: list[tuple[str, str]]) -> None:
-        self._rig, self._dice = rig, dice
-        dealt = [deck.pop() for _ in range(min(KILLS_A_ROUND, len(deck)))]
-        self.points = sorted(dealt, key=_POINTS.index)
+    def __init__(self, rig: Rig, dice: random.Random, points: list[tuple[str, str]]) -> None:
+        self._rig, self._dice, self.points = rig, dice, points
         self.struck: list[tuple[str, str, str]] = []
         self._holds = rig.folder / "holds"
         self._holds.mkdir(exist_ok=True)
@@ -138,12 +141,11 @@ def test_rounds_that_are_killed_end_as_undisturbed_ones(rigs: Callable[..., Rig]
     expected = rig.predictions(calm["round"]["version"])
     assert all(len(held) == 1 for held in expected.values())
     struck: list[tuple[str, str, str]] = []
-    deck = shuffled_deck(dice, KILLS)
     victims = dice.sample([*VICTIMS] * KILLS, KILLS)
-    while deck:
+    for points in dealt(dice, KILLS):
         stop_all(rig)
         rig.restore(snapshot, calm_version)
-        killer = Killer(rig, dice, deck)
+        killer = Killer(rig, dice, points)
         start_all(rig)
         number = rig.next_round()
         for point in killer.points:
@@ -195,7 +197,7 @@ def test_a_killed_round_on_postgresql_ends_whole(rigs: Callable[..., Rig], postg
     rig = started(rigs(workers=2, database_url=postgres.new_database()))
     draw_a_mask(rig)
     dice = random.Random(seed)
-    killer = Killer(rig, dice, shuffled_deck(dice, KILLS_A_ROUND))
+    killer = Killer(rig, dice, dealt(dice, KILLS_A_ROUND)[0])
     number = rig.next_round()
     for point in killer.points:
         killer.strike(number, dice.choice(VICTIMS), *point)
@@ -207,6 +209,7 @@ def test_a_killed_round_on_postgresql_ends_whole(rigs: Callable[..., Rig], postg
     assert report["round"]["summary"]["answered"] == rig.loop.budget + 1, "with the mask that was drawn"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_more_workers_come_to_the_same_result(rigs: Callable[..., Rig]) -> None:
     rig = started(rigs(workers=4))

@@ -37,7 +37,7 @@ SAM2 = "sam2.1-hiera-small"
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     write_sam(folder / "sam-vit-b/sam_vit_b_01ec64.pth")
-    write_grounding_dino(folder / "grounding-dino-tiny")
+    write_grounding_dino(folder / "grounding-dino-tiny", boxes=12)
     write_dinov2(folder / "dinov2-small")
     return folder
 

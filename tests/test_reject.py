@@ -27,8 +27,10 @@ AUDITED = {"budget": 60, "audit": 0.2}
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, world: World, tmp_path: Path, short_training: None) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Three rounds on one thread: which labels change hangs on the order of sums."""
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)  # enough to hold back some and apply others
+    monkeypatch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with threadpool_limits(1):

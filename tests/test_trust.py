@@ -50,8 +50,8 @@ def audited(world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three rounds with audits."""
     run = Run(world, tmp_path_factory.mktemp("audited"), SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 40)
-        patch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 40)
+        patch.setattr("a2lc_backend.segmenter.unet.MIN_STEPS", 10)
+        patch.setattr("a2lc_backend.segmenter.unet.MAX_STEPS", 10)
         for _ in range(4):
             run.round()
     return run

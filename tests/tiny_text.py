@@ -33,13 +33,14 @@ def vocabulary() -> dict[str, int]:
     return dict(sorted({**marks, **words, **fill}.items(), key=lambda entry: entry[1]))
 
 
-def write_grounding_dino(folder: Path, max_text_len: int = 256, seed: int = 0) -> Path:
+def write_grounding_dino(folder: Path, max_text_len: int = 256, seed: int = 0, boxes: int = 60) -> Path:
     """Grounding DINO with every part that the official one has, as small as it can be.
 
     Args:
         folder: to write to.
         max_text_len: tokens a caption may have.
         seed: of the weights.
+        boxes: how many it looks for.
     """
     torch.manual_seed(seed)
     words = vocabulary()
@@ -51,7 +52,7 @@ def write_grounding_dino(folder: Path, max_text_len: int = 256, seed: int = 0) -
         text_config=BertConfig(
             vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
         ),
-        d_model=32, num_queries=60, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        d_model=32, num_queries=boxes, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
         encoder_attention_heads=2, decoder_attention_heads=2, max_text_len=max_text_len,
     )  # fmt: skip
     model = GroundingDinoForObjectDetection(config)
