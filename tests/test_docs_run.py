@@ -207,7 +207,7 @@ def test_the_tutorial(reader: Reader, photographs: World, followed: list[str]) -
     assert "changed by people: 40\n" in rounds[1], "superpixels had no labels before"
     assert exported.count(".jpg") == exported.count(".png") == len(photographs.names), "images and label maps"
     manifest = json.loads((reader.clone / "tutorial/labels/manifest.json").read_text())
-    assert manifest["counts"]["images"] == len(photographs.names)
+    assert manifest["images"] == len(photographs.names)
 
 
 def as_project_1(text: str) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from functools import partial
 
 import numpy as np
 
-from a2lc_backend.export.filters import Filters, audited_masks, finished_tasks, measure
+from a2lc_backend.export.filters import Filters, audited_masks, measure
 from a2lc_backend.export.labels import ImageLabels, RegionLabel, Voice
+from a2lc_backend.export.lineage import MaskLineage, read_lineage
 from a2lc_backend.export.names import file_names
 from a2lc_backend.masks import IGNORE
 from a2lc_backend.rounds.publish import certainty_of
-from a2lc_backend.rounds.reading import settled, verdicts
 from a2lc_backend.rounds.report import NotThereError, find_round
 from a2lc_backend.rounds.undo import labels_of
 from a2lc_backend.rounds.workspace import SOURCES, Workspace
-from a2lc_backend.store import Artifacts, Correction, Ledger, Project, Round, TaskState
+from a2lc_backend.store import Artifacts, Ledger, Project, Round, TaskState
+
+_NOTHING = MaskLineage()
 
 Fetch = Callable[[int, str], bytes]
 """Reads the file of an image, by task id and address."""
@@ -33,7 +34,7 @@ class LabelSet:
     """What people, the corrector and the foundation model say of every image, the former over the latter.
 
     A sequence: `len`, an index, iteration. Masks are read when an image is asked for, so that one image is held at a
-    time beside about 250 bytes a mask. The ledger is read once, so that processes may be forked off afterwards.
+    time beside a few bytes a mask. The ledger is read once, so that processes may be forked off afterwards.
 
     Args:
         ledger: what the program remembers.
@@ -67,32 +68,28 @@ class LabelSet:
         self._workspace = Workspace(artifacts, project_id)
         self._number = self.round.number
         self._labels = labels_of(ledger, self._workspace, project_id, self._number)
-        said = [item for item in ledger.corrections(project_id) if item.round <= self._number]
-        self._said = _by_mask(said)
-        self._verdicts = verdicts(said)
-        answers = settled(self._verdicts)
         audits = ledger.audits(project_id)
-        self.measured = measure(audits, answers, self._number)
+        drawn = frozenset((item.task_id, item.region_id) for item in audits)
+        before = [one.number for one in ledger.finished(project_id) if one.number < self._number]
+        asked = None
+        if self.filters.finished:
+            asked = (query for number in before for query in ledger.queries(project_id, number))
+        spoken_of = {*self._labels.task_ids.tolist(), *(task_id for task_id, _ in drawn)}
+        self._lineage = read_lineage(ledger, project_id, self._number, spoken_of, drawn, asked)
+        self.measured = measure(audits, self._lineage.answers, self._number)
         self._passes = self.filters.of_labels(self._labels, self.project.classes, self.measured)
-        self._changed = _changed(ledger, project_id, self._number)
-        self._audited = audited_masks(audits, answers, self._number)
+        self._audited = audited_masks(audits, self._lineage.answers, self._number)
         keys = dict(zip(self._labels.task_ids.tolist(), self._labels.mask_keys, strict=True))
         states = _still_there(ledger.tasks(project_id), keys)
         self._names = file_names({task_id: state.image for task_id, state in states.items()})
         self._addresses = {task_id: state.image for task_id, state in states.items()}
-        finished = None
-        if self.filters.finished:
-            asked = [
-                query for one in ledger.finished(project_id) if one.number < self._number
-                for query in ledger.queries(project_id, one.number)
-            ]  # fmt: skip
-            finished = finished_tasks(asked, answers)
+        finished = self._lineage.finished if self.filters.finished else states.keys()
         self._places = [
             place
             for place, task_id in enumerate(self._labels.task_ids.tolist())
-            if task_id in states and (finished is None or task_id in finished) and self._holds_some(place, task_id)
+            if task_id in states and task_id in finished and self._holds_some(place, task_id)
         ]
-        self.state = self._digest(said)
+        self.state = self._digest()
 
     def _holds_some(self, place: int, task_id: int) -> bool:
         """Whether an image has labels that pass the filters, if there are any."""
@@ -101,15 +98,13 @@ class LabelSet:
         span = self._labels.span(place)
         return bool(self._passes[span].any()) or span.start == span.stop
 
-    def _digest(self, said: Sequence[Correction]) -> str:
+    def _digest(self) -> str:
         found = hashlib.sha256()
         for array in (self._labels.task_ids, self._labels.labels, self._labels.sources, self._labels.confidence):
             found.update(array.tobytes())
         for row in (*self._labels.mask_keys, sorted(self._addresses.items()), *map(astuple, self.measured)):
             found.update(f"{row}\n".encode())
-        for item in said:
-            found.update(f"{astuple(item)}\n".encode())
-        found.update(f"{sorted(self._changed.items())}".encode())
+        found.update(self._lineage.digest.encode())
         return found.hexdigest()
 
     @property
@@ -135,16 +130,16 @@ class LabelSet:
         kept = self._passes[span] & (areas > 0)
         if self.filters.audited:
             kept = kept & np.isin(masks.region_ids, list(self._audited[task_id]))
-        regions = []
+        lineage, regions = self._lineage.of_task(task_id), []
         for row in np.flatnonzero(kept).tolist():
             region_id, source = masks.region_ids[row], SOURCES[sources[row]]
-            key = (task_id, region_id)
+            mine = lineage.get(region_id, _NOTHING)
             regions.append(
                 RegionLabel(
                     row + 1, region_id, self._name(labels[row]), labels[row], source,
-                    self._round_of(key, labels[row], source), round(float(scores[row]), 4),
+                    self._round_of(mine, labels[row], source), round(float(scores[row]), 4),
                     self._name(int(masks.first_labels[row])), int(areas[row]),
-                    tuple(self._voice(item) for item in self._said.get(key, ())),
+                    tuple(Voice(who, kind, self._name(label), number) for who, kind, label, number in mine.voices),
                 )
             )  # fmt: skip
         shown = np.where(np.concatenate([[False], kept]), np.arange(len(kept) + 1), 0).astype(np.uint16)
@@ -157,17 +152,12 @@ class LabelSet:
     def _name(self, label: int) -> str | None:
         return None if label == IGNORE else self.classes[label]
 
-    def _round_of(self, key: tuple[int, str], label: int, source: str) -> int:
+    def _round_of(self, lineage: MaskLineage, label: int, source: str) -> int:
         """The round that gave a mask its label, 0 for a first label."""
-        if source == "human":
-            return self._verdicts[key].round if key in self._verdicts else self._number
-        if source == "corrector":
-            since = [number for number, after in self._changed.get(key, ()) if after == label]
-            return since[-1] if since else self._number
-        return 0
-
-    def _voice(self, item: Correction) -> Voice:
-        return Voice(item.annotator, item.kind, self._name(item.label), item.round)
+        if source not in ("human", "corrector"):
+            return 0
+        found = lineage.answered if source == "human" else lineage.corrected(label)
+        return self._number if found is None else found
 
 
 def _project(ledger: Ledger, project_id: int) -> Project:
@@ -189,23 +179,6 @@ def _finished_round(ledger: Ledger, project_id: int, number: int | None) -> Roun
             f"(a2lc rounds watch --project {project_id}), or name a finished one with --round"
         )
     return found
-
-
-def _by_mask(said: Sequence[Correction]) -> Mapping[tuple[int, str], list[Correction]]:
-    found: dict[tuple[int, str], list[Correction]] = defaultdict(list)
-    for item in said:
-        found[item.task_id, item.region_id].append(item)
-    return dict(found)
-
-
-def _changed(ledger: Ledger, project_id: int, number: int) -> Mapping[tuple[int, str], list[tuple[int, int]]]:
-    """When masks changed without a person, and to what: (round, class id), the oldest first."""
-    found: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-    for record in ledger.finished(project_id):
-        if record.number <= number:
-            for item in ledger.auto_corrections(project_id, record.number):
-                found[item.task_id, item.region_id].append((record.number, item.after))
-    return dict(found)
 
 
 def _still_there(states: Sequence[TaskState], keys: Mapping[int, str]) -> dict[int, TaskState]:

@@ -304,12 +304,16 @@ class Ledger(
         """Replace a round's automatic corrections."""
         self._replace_of_round(tables.auto_corrections, project_id, number, [asdict(item) for item in corrections])
 
-    def auto_corrections(self, project_id: int, number: int) -> list[AutoCorrection]:
-        """A round's automatic corrections."""
+    def auto_corrections(
+        self, project_id: int, number: int, task_ids: Sequence[int] | None = None
+    ) -> list[AutoCorrection]:
+        """A round's automatic corrections, by task and region id; of some tasks if they are named."""
         table = tables.auto_corrections
+        query = select(table).where(table.c.project_id == project_id, table.c.round == number)
+        query = query.order_by(table.c.task_id, table.c.region_id)
+        parts = [query] if task_ids is None else [query.where(table.c.task_id.in_(p)) for p in chunks(sorted(task_ids))]
         with self._engine.connect() as db:
-            where = and_(table.c.project_id == project_id, table.c.round == number)
-            rows = db.execute(select(table).where(where).order_by(table.c.task_id, table.c.region_id)).all()
+            rows = [row for part in parts for row in db.execute(part)]
         return [
             AutoCorrection(row.round, row.task_id, row.region_id, row.before, row.after, row.confidence) for row in rows
         ]
