@@ -24,7 +24,7 @@ from a2lc_backend.label_studio import FOLLOWS, VIEW_TITLE, LabelStudioProject, r
 from a2lc_backend.settings import Settings
 from tests.conftest import REPOSITORY, SHARED, Studio, batch_predict
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timed]
+pytestmark = pytest.mark.e2e
 
 IMAGES = 16
 BUDGET = 80
