@@ -101,6 +101,7 @@ def _control_room(page: Page, loop: Loop, folder: Path) -> None:
     page.wait_for_function(_WHOLE, arg=".teachers img")
     page.wait_for_function(_WHOLE, arg="#lineage img")
     page.screenshot(path=folder / "mask-history.png")
+    page.keyboard.press("Escape")
 
 
 def _dry_run(page: Page, loop: Loop, path: Path) -> None:
