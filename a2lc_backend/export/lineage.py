@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass
 
 from a2lc_backend.export.filters import finished_tasks
 from a2lc_backend.rounds.pool import Answers
-from a2lc_backend.rounds.reading import settled, verdicts
+from a2lc_backend.rounds.reading import Verdict, settled, verdicts
 from a2lc_backend.store import AutoCorrection, Correction, CorrectionKind, Ledger, Query
 
 _TASKS = 250
@@ -90,18 +90,21 @@ def read_lineage(
         changes = [item for one in rounds for item in ledger.auto_corrections(project_id, one, part)]
         for row in (*map(astuple, said), *map(astuple, changes)):
             digest.update(f"{row}\n".encode())
-        agreed = settled(verdicts(said))
+        joined = verdicts(said)
+        agreed = settled(joined)
         answers |= {key: label for key, label in agreed.items() if key in answers_of}
         if asked is not None:
             finished |= finished_tasks([query for task_id in part for query in queries.pop(task_id, ())], agreed)
-        tasks |= _packed(said, changes)
+        tasks |= _packed(said, joined, changes)
     return Lineage(answers, frozenset(finished), digest.hexdigest(), tasks)
 
 
-def _packed(said: Sequence[Correction], changes: Sequence[AutoCorrection]) -> dict[int, bytes]:
+def _packed(
+    said: Sequence[Correction], joined: Mapping[tuple[int, str], Verdict], changes: Sequence[AutoCorrection]
+) -> dict[int, bytes]:
     """The arguments of `MaskLineage` by task and region, as JSON."""
     found: dict[int, dict[str, tuple[int | None, list[object], list[object]]]] = defaultdict(dict)
-    for (task_id, region_id), verdict in verdicts(said).items():
+    for (task_id, region_id), verdict in joined.items():
         found[task_id][region_id] = (verdict.round, [], [])
     for spoken in said:
         row = (spoken.annotator, spoken.kind, spoken.label, spoken.round)
