@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, sync_playwright
+
+from scripts.screenshots import CHROMIUM, FLAGS
+
+
+@contextmanager
+def faultless_page() -> Iterator[Page]:
+    """A page whose scripts have thrown nothing in the end.
+
+    It ignores the page's policy on scripts: Playwright's waiting evaluates code there.
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        yield page
+        browser.close()
+        assert faults == []
 
 
 def harmless(page: Page) -> None:

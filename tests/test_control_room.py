@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from a2lc_backend.demo.run import Loop
 from a2lc_backend.demo.servers import Server
 from a2lc_backend.images import decode_image
 from a2lc_backend.pictures import image_picture, mask_picture
-from scripts.screenshots import CHROMIUM, FLAGS, enter
-from tests.browser import harmless
+from scripts.screenshots import enter
+from tests.browser import faultless_page, harmless
 from tests.conftest import Studio
 from tests.rig import drawn_project
 
@@ -31,15 +31,9 @@ def loop(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 @pytest.fixture(scope="module")
 def page(loop: Loop) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
-        faults: list[str] = []
-        opened.on("pageerror", lambda error: faults.append(str(error)))
+    with faultless_page() as opened:
         enter(opened, loop.server.url, loop.account)
         yield opened
-        browser.close()
-        assert faults == []
 
 
 def dry_run(page: Page) -> int:

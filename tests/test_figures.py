@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from a2lc_backend.app import create_app
 from a2lc_backend.audit import STRATA
@@ -30,8 +30,7 @@ from a2lc_backend.store import (
     SeenAnnotation,
     Undone,
 )
-from scripts.screenshots import CHROMIUM, FLAGS
-from tests.browser import harmless
+from tests.browser import faultless_page, harmless
 from tests.conftest import OWN_TOKEN, REPOSITORY
 from tests.stored import CAR, HUMAN, PROJECT, ROAD, SKY, StoredProject
 
@@ -243,16 +242,10 @@ def browser_page(crowded: Server) -> Iterator[Page]:
     note = (
         "new PerformanceObserver((list) => (globalThis.long ??= []).push(...list.getEntries().map((e) => e.duration)))"
     )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
+    with faultless_page() as opened:
         opened.add_init_script(f"{note}.observe({{ type: 'longtask', buffered: true }})")
-        faults: list[str] = []
-        opened.on("pageerror", lambda error: faults.append(str(error)))
         opened.goto(crowded.url)
         yield opened
-        browser.close()
-        assert faults == []
 
 
 @pytest.mark.e2e

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from a2lc_backend.demo.run import Loop
 from a2lc_backend.label_studio import attach
-from scripts.screenshots import CHROMIUM, FLAGS, enter
-from tests.browser import harmless
+from scripts.screenshots import enter
+from tests.browser import faultless_page, harmless
 from tests.conftest import Studio
 from tests.prefix_proxy import served_below
 from tests.rig import drawn_project
@@ -55,16 +55,10 @@ def room(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     more = {"A2LC_TEST_HOLDS": str(folder / "holds")}
     with (
         drawn_project(studio, folder, 4, BUDGET, first_round=False, more=more) as loop,
-        sync_playwright() as playwright,
+        faultless_page() as page,
     ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
         enter(page, loop.server.url, loop.account)
         yield Room(loop, page, folder / "holds")
-        browser.close()
-        assert faults == []
 
 
 def test_a_round_is_paused_and_gone_on_with_and_what_one_holds_stays(room: Room) -> None:

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
 from a2lc_backend.app import create_app
 from a2lc_backend.demo.servers import Server, backend
 from a2lc_backend.service import Service
 from a2lc_backend.settings import Settings
 from a2lc_backend.store import Artifacts, Ledger, SettingChange
-from scripts.screenshots import CHROMIUM, FLAGS
-from tests.browser import harmless
+from tests.browser import faultless_page, harmless
 from tests.conftest import OWN_TOKEN, REPOSITORY
 from tests.stored import PROJECT, ROAD, StoredProject
 
@@ -73,14 +72,8 @@ def server(ledger: tuple[Ledger, Path]) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def opened(server: Server) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
+    with faultless_page() as page:
         yield page
-        browser.close()
-        assert faults == []
 
 
 @pytest.fixture
