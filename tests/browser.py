@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Route, sync_playwright
 
 from scripts.screenshots import CHROMIUM, FLAGS
 
@@ -25,6 +25,21 @@ def faultless_page() -> Iterator[Page]:
         yield page
         browser.close()
         assert faults == []
+
+
+@contextmanager
+def held_back(page: Page, address: str) -> Iterator[None]:
+    """What the page asks for at an address waits until this ends."""
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route(address, hold)
+    yield
+    for route in waiting:
+        route.continue_()
+    page.unroute(address, hold)
 
 
 def harmless(page: Page) -> None:

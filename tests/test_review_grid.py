@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from a2lc_backend.demo.run import Loop
 from scripts.screenshots import CHROMIUM, FLAGS, SEEN
+from tests.browser import held_back
 from tests.conftest import Studio
 from tests.reviewer import Mask, Reviewer, as_said, mask_of, people_at_the_page, status
 from tests.rig import drawn_project
@@ -57,7 +58,8 @@ def choose(page: Page, name: str) -> None:
     """Ask for the masks of one pair."""
     label = next(text for text in page.locator("#pair option").all_inner_texts() if text.startswith(f"{name} ("))
     page.locator("#pair").select_option(label=label)
-    expect(page.locator("#suspected")).to_contain_text(f"(now {name.split(' → ', maxsplit=1)[0]})")
+    label, guess = name.split(" → ")
+    expect(page.locator("#suspected")).to_have_text(f"All of these look like {guess} (now {label}).")
 
 
 def answer_screen(reviewer: Reviewer, masks: list[Mask]) -> None:
@@ -105,10 +107,13 @@ def test_odd_masks_are_asked_once_and_what_is_said_of_them_stands(
     screen(page)
     choose(page, suspicion[0])
     masks = screen(page)
-    for key in "qw":
-        page.keyboard.press(key)
-    answer_screen(bob, masks[2:])
-    bob.all_sent()
+    task, region = masks[0]
+    with held_back(page, f"**/masks/{task}/{region}.jpg?side=*"):
+        for key in "qw":
+            page.keyboard.press(key)
+        answer_screen(bob, masks[2:])
+        bob.all_sent()
+        expect(page.locator("#crop")).to_have_text("The picture is on its way…")  # though others are here
     for mask in masks[:2]:
         assert bob.say("1") == mask
     after = screen(page)
@@ -121,23 +126,15 @@ def test_odd_masks_are_asked_once_and_what_is_said_of_them_stands(
 def test_keys_count_when_every_tile_is_there(loop: Loop, reviewers: list[Reviewer]) -> None:
     eve = reviewers[2]
     page = eve.page
-    held_back: list[Route] = []
-
-    def hold_back(route: Route) -> None:
-        held_back.append(route)
-
-    page.route("**/masks/**side=320", hold_back)
-    page.keyboard.press("g")
-    expect(page.locator("#grid")).to_be_visible()
-    page.wait_for_function("document.querySelectorAll('#tiles button').length > 2")
-    page.keyboard.press("n")
-    page.keyboard.press("q")
-    page.locator("#tiles button").first.click()
-    page.keyboard.press(" ")
-    expect(page.locator("#tiles [aria-pressed='true']")).to_have_count(0)
-    for route in held_back:
-        route.continue_()
-    page.unroute("**/masks/**side=320")
+    with held_back(page, "**/masks/**side=320"):
+        page.keyboard.press("g")
+        expect(page.locator("#grid")).to_be_visible()
+        page.wait_for_function("document.querySelectorAll('#tiles button').length > 2")
+        page.keyboard.press("n")
+        page.keyboard.press("q")
+        page.locator("#tiles button").first.click()
+        page.keyboard.press(" ")
+        expect(page.locator("#tiles [aria-pressed='true']")).to_have_count(0)
     masks = screen(page)
     page.keyboard.press("q")
     expect(page.locator("#tiles [aria-pressed='true']")).to_have_count(1)

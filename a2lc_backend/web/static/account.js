@@ -1,6 +1,6 @@
 // Who is logged in, and the way out.
 
-import { ask, tell } from "./api.js";
+import { ask, logOut } from "./api.js";
 import { element, fill } from "./elements.js";
 
 /** Show in a place of the page who is logged in; nothing where nobody has to. `before` is done before one leaves. */
@@ -13,8 +13,7 @@ export async function showAccount(place, before = () => {}) {
     place.querySelector("[role=alert]")?.remove();
     try {
       await before();
-      await tell("POST", "logout");
-      location.assign("login");
+      await logOut();
     } catch (error) {
       // Who believes to be logged out leaves the room to the next person.
       place.append(element("span", { class: "bad", role: "alert" }, `You are still logged in: ${error.message}`));

@@ -24,6 +24,19 @@ export class Refused extends Error {
   }
 }
 
+/** End the session, and go to the login. A call that is still on its way must not lead back from there to this page. */
+export async function logOut() {
+  const before = stays;
+  stays = () => true;
+  try {
+    await tell("POST", "logout");
+    location.assign("login");
+  } catch (error) {
+    stays = before;
+    throw error;
+  }
+}
+
 /** What the API says of a path below /api/. Throws Refused with its words where it refuses. */
 export function ask(path) {
   return call("GET", path);

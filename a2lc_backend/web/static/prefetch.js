@@ -156,12 +156,15 @@ export class Queue {
     this.#loadAhead();
   }
 
-  /** See to it that a mask whose picture is there is on the screen; one without comes only when there is no other. */
+  /**
+   * See to it that a mask whose picture is there is on the screen; one without comes only when there is no other. Masks
+   * that were found odd on a screen of many come in their order, and are waited for as long as their pictures may come.
+   */
   settle() {
     if (this.current?.crop) return;
-    const ready = this.#next.findIndex((sight) => sight.crop);
+    const ready = this.#next.findIndex((sight) => sight.crop || (sight.odd && !sight.fault));
     const index = ready < 0 && !this.current ? this.#next.findIndex((sight) => sight.fault) : ready;
-    if (index < 0) return;
+    if (index < 0 || (index === ready && !this.#next[index].crop)) return;
     const [taken] = this.#next.splice(index, 1);
     if (this.current) this.#next.push(this.current);
     this.current = taken;
