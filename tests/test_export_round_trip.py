@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from a2lc_backend.export import Filters, Gateway, LabelSet, export_labels, open_labels
 from a2lc_backend.images import encode_mask_png
 from a2lc_backend.label_studio import LabelStudioProject, close_client
+from a2lc_backend.label_studio.follow_ups import FOLLOWS
 from a2lc_backend.masks import IGNORE, MaskSet, Region
 from a2lc_backend.regions import decode_region, encode_region, shown_mask
 from a2lc_backend.rounds.platform import Task
@@ -31,6 +32,7 @@ from tests.test_label_studio import SIZE, make_project
 pytestmark = pytest.mark.e2e
 
 MASKS = 9
+KEPT = ("id", "completed_by", "result", "was_cancelled", "ground_truth", "lead_time", "created_at", "updated_at")
 
 
 def scattered(seed: int) -> NDArray[np.uint16]:
@@ -185,6 +187,41 @@ def test_files_may_be_uploaded_by_hand(studio: Studio, tmp_path: Path) -> None:
     for index, task in enumerate(project.tasks()):
         (prediction,) = studio.client.predictions.list(task=task.id)
         same(prediction.result, labels, index, project)
+
+
+def test_annotations_are_those_of_label_studio_though_read_many_at_a_time(studio: Studio) -> None:
+    platform, project_id = make_project(studio, images=0)
+    rows = [{"image": f"{studio.url}/{number}.jpg", "place": number} for number in range(40)]
+    studio.client.projects.import_tasks(id=project_id, request=rows)
+    firsts = [task.id for task in platform.tasks()]
+    repeated = {"image": rows[3]["image"], FOLLOWS: firsts[3]}
+    studio.client.projects.import_tasks(id=project_id, request=[repeated])
+    repeat = next(task.id for task in studio.client.tasks.list(project=project_id) if task.id not in firsts)
+    make = studio.client.annotations.create
+    result = [encode_region(Region("m1", "Car", tiles(0) == 1), platform.config)]
+    for task_id in (*firsts[2:30:9], repeat, firsts[3], firsts[39]):
+        make(id=task_id, result=result, lead_time=2.5)
+        make(id=task_id, result=[], was_cancelled=task_id == firsts[2], ground_truth=task_id == firsts[3])
+    studio.client.tasks.delete(id=str(firsts[7]))
+
+    reply = httpx.get(
+        f"{studio.url}/api/projects/{project_id}/export?exportType=JSON&download_all_tasks=true",
+        headers={"Authorization": f"Token {studio.account.token}"}, timeout=60,
+    )  # fmt: skip
+    exported = {task["id"]: task["annotations"] for task in reply.json()}
+    originals = platform.originals()
+    assert originals.of(firsts[7]) is None
+    for place in (0, *range(7), *range(8, 40), 5):
+        found = originals.of(firsts[place])
+        held = exported[firsts[place]] + (exported[repeat] if place == 3 else [])
+        assert found
+        assert found.data == rows[place]
+        assert found.annotations == [
+            {name: item[name] for name in KEPT} for item in sorted(held, key=lambda item: item["id"])
+        ]
+        assert len(found.annotations) == {2: 2, 3: 4, 11: 2, 20: 2, 29: 2, 39: 2}.get(place, 0)
+    assert any(item["was_cancelled"] for item in (originals.of(firsts[2]) or pytest.fail()).annotations)
+    assert any(item["ground_truth"] for item in (originals.of(firsts[3]) or pytest.fail()).annotations)
 
 
 def test_the_same_labels_make_the_same_tasks(studio: Studio, tmp_path: Path) -> None:

@@ -29,14 +29,14 @@ def write(images: Iterable[ImageLabels], folder: Path, order: Order) -> None:
     with _TaskFiles(folder) as tasks:
         for image in images:
             # One that was deleted in Label Studio, which no round has noticed yet, has nothing but its image.
-            gone = Original({platform.config.image_key: image.address}, ())
-            original = originals.get(image.task_id, gone)
+            gone = Original({platform.config.image_key: image.address}, [])
+            original = originals.of(image.task_id) or gone
             result = regions_of(image, platform.config)
             task: dict[str, Any] = {"id": image.task_id, "data": original.data}
             if order.role == "annotations":
                 task |= {"annotations": [{"result": result}], "predictions": []}
             else:
-                task["annotations"] = platform.raw_annotations(original)
+                task["annotations"] = original.annotations
                 task["predictions"] = [{"model_version": order.version, "result": result}]
             tasks.add(compact(task))
 

@@ -11,7 +11,7 @@ from a2lc_backend.label_studio.client import (
 )
 from a2lc_backend.label_studio.connect import Attached, attach
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
-from a2lc_backend.label_studio.originals import Original
+from a2lc_backend.label_studio.originals import Original, Originals
 from a2lc_backend.label_studio.project import LabelStudioProject
 from a2lc_backend.label_studio.publish import rest_of
 from a2lc_backend.label_studio.pulse import Pulse
@@ -26,6 +26,7 @@ __all__ = [
     "LabelStudioUnauthorizedError",
     "LabelStudioUnreachableError",
     "Original",
+    "Originals",
     "Pulse",
     "attach",
     "close_client",

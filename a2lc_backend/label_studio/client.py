@@ -21,6 +21,15 @@ _LISTINGS = 4
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 """What an HTTP header can carry."""
 
+SPOKEN_OF: dict[str, object] = {
+    "conjunction": "or",
+    "items": [
+        {"filter": f"filter:tasks:{kind}_annotations", "operator": "greater", "type": "Number", "value": 0}
+        for kind in ("total", "cancelled")
+    ],
+}
+"""Filters for tasks that somebody annotated or skipped."""
+
 Found = TypeVar("Found")
 
 

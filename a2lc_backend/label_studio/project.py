@@ -24,7 +24,7 @@ from a2lc_backend.label_studio.client import (
 )
 from a2lc_backend.label_studio.follow_ups import FOLLOWS
 from a2lc_backend.label_studio.image_files import ImageFiles
-from a2lc_backend.label_studio.originals import Original, read_annotations, read_originals
+from a2lc_backend.label_studio.originals import Originals
 from a2lc_backend.label_studio.publish import VERSION, Publisher, is_rest, rest_of
 from a2lc_backend.label_studio.review import ReviewDesk
 from a2lc_backend.masks import Region
@@ -205,15 +205,9 @@ class LabelStudioProject:
         with explained(self._url, "asking for a short-lived token"):
             return str(self._client._client_wrapper.get_headers()["Authorization"])
 
-    def originals(self) -> dict[int, Original]:
-        """What Label Studio holds of every image beside its masks, by the image's first task."""
-        with explained(self._url, f"listing the tasks of project {self._id}"):
-            return read_originals(self._client, self._id)
-
-    def raw_annotations(self, original: Original) -> list[dict[str, Any]]:
-        """The annotations of an image, skipped ones too, as its JSON export has them."""
-        with explained(self._url, f"reading the annotations of tasks {original.annotated}"):
-            return read_annotations(self._client, original)
+    def originals(self) -> Originals:
+        """What Label Studio holds of every image: its data and annotations, as its JSON export has them."""
+        return Originals(self._client, self._url, self._id)
 
     @property
     def label_config(self) -> str:

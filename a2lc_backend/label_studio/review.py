@@ -20,6 +20,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from a2lc_backend.label_configs import own_colours, review_keys
 from a2lc_backend.label_studio.client import (
+    SPOKEN_OF,
     LabelStudioError,
     LabelStudioUnauthorizedError,
     every,
@@ -51,17 +52,6 @@ _CONFIG = """<View>
 
 _LONGEST_TITLE = 50
 _BATCH = 500
-_SPOKEN = json.dumps(
-    {
-        "filters": {
-            "conjunction": "or",
-            "items": [
-                {"filter": f"filter:tasks:{kind}_annotations", "operator": "greater", "type": "Number", "value": 0}
-                for kind in ("total", "cancelled")
-            ],
-        }
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -283,7 +273,7 @@ class ReviewDesk:
         review_id = self._review.id if self._review else self._marked()  # a ledger that was lost does not know it
         if not review_id or found_or_none(lambda: self._client.projects.get(id=review_id)) is None:
             return None
-        query = json.loads(_SPOKEN)
+        query: dict[str, Any] = {"filters": SPOKEN_OF}
         if since:
             # Label Studio has one conjunction: of changed tasks, those nobody spoke about hold no annotations.
             changed = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": since}
